@@ -1,0 +1,59 @@
+# `make` alone prints the commands. Everything runs in .venv, made on first use.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+EXP  ?= cosine_answers
+ON   ?=
+ARGS ?=
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+DEV    := $(VENV)/.installed-dev
+
+# ON=<dataset> is short for features.dataset=<dataset>; stage 1 is handed all features.*
+DATASET  := $(if $(ON),features.dataset=$(ON))
+FEATURES := $(filter features.%,$(ARGS)) $(DATASET)
+STAGE1   := $(filter-out features.%,$(ARGS))
+
+.PHONY: help setup precompute train test check notebook data clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo
+	@echo "  EXP=$(EXP)  ON=<dataset>  ARGS=\"KEY=VALUE ...\"   for example: make train EXP=mlp_answers ARGS=\"--seeds 3\""
+
+setup: $(STAMP)  ## install everything into .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(PY) -c "import torch; print(f'torch {torch.__version__} (which build pip finds is pip\'s configuration; see https://pytorch.org/get-started/locally)')"
+	@touch $@
+
+$(DEV): $(STAMP)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+data: $(STAMP)
+	@$(if $(filter shapes,$(ON)),test -e datasets/shapes/v2_mscoco_test2015_annotations.json || $(PY) -m data make shapes datasets/shapes,true)
+
+precompute: $(STAMP) data  ## stage 1: encode what the experiment EXP needs and the cache lacks
+	$(PY) -m precompute --for $(EXP) $(FEATURES) $(STAGE1)
+
+train: $(STAMP) data  ## stage 1, then train the experiment EXP [ON=dataset] [ARGS="..."]
+	$(PY) -m precompute --for $(EXP) $(FEATURES)
+	$(PY) -m train $(EXP) $(DATASET) $(ARGS)
+
+test: $(DEV)  ## install what is needed and run the tests
+	$(PY) -m pytest -n 2
+
+check: $(DEV)  ## format, lint and types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+notebook: $(STAMP)  ## open notebooks/inspect_cache.ipynb
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebook]"
+	$(VENV)/bin/jupyter lab notebooks/inspect_cache.ipynb

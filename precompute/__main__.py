@@ -1,0 +1,168 @@
+"""`python -m precompute`: run stage 1."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from typing import Any
+
+import click
+
+from data.example import DatasetError
+from data.registry import DATASETS
+from precompute.errors import PrecomputeError, Stopped
+from precompute.estimate import estimate
+from precompute.experiment import read_features
+from precompute.pipeline import Request, precompute
+from precompute.progress import ConsoleReporter
+from precompute.tables import EncoderSettings
+from vqa_cache.errors import CacheError
+
+_EXIT_STOPPED = 143
+
+
+class StopSignal:
+    """SIGTERM and Ctrl-C set a flag that the pipeline asks between batches; a second one exits."""
+
+    def __init__(self) -> None:
+        self._received = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, _frame: object) -> None:
+        if self._received:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self._received = True
+
+    def __call__(self) -> bool:
+        return self._received
+
+
+@click.command()
+@click.argument("overrides", nargs=-1, metavar="[features.KEY=VALUE]...")
+@click.option("--for", "experiment", metavar="EXP", help="Take encoders and dataset from here.")
+@click.option("--dataset", metavar="NAME", help=f"One of: {', '.join(DATASETS)}.")
+@click.option("--root", type=click.Path(), help="Folder of the dataset.")
+@click.option("--image", multiple=True, metavar="ENC", help="Image encoder; may repeat.")
+@click.option("--text", multiple=True, metavar="ENC", help="Question encoder; may repeat.")
+@click.option("--answer-text", multiple=True, metavar="ENC", help="Answer encoder; may repeat.")
+@click.option("--cache", default="cache", show_default=True, type=click.Path())
+@click.option("--splits", metavar="A,B", help="Splits, by default all that are found.")
+@click.option("--format", "container", type=click.Choice(["hdf5", "zarr"]))
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp16", "fp32", "bf16"]),
+    default="fp16",
+    show_default=True,
+    help="Stored type.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="What encoders compute in.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1))
+@click.option("--rows-per-shard", type=click.IntRange(min=1))
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Threads that hash and decode.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many examples a split.")
+@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    show_default=True,
+    help="skip: record items that fail and go on.",
+)
+@click.option("--retry-failed", is_flag=True, help="Try recorded failures again.")
+@click.option("--repair", is_flag=True, help="Encode damaged shards again.")
+@click.option("--rehash", is_flag=True, help="Read every image, ignoring what is remembered.")
+@click.option("--dry-run", is_flag=True, help="Print rows, bytes and time; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def main(**options: Any) -> None:
+    """Run frozen encoders once over a dataset and keep their outputs in a cache.
+
+    Encoders: timm:MODEL, hf:MODEL@REVISION, dir:FOLDER, pkg:PACKAGE/FOLDER, with options such as
+    :tap=layer2 :grid=4 :random=0 (see README).
+    """
+    stopping = StopSignal()
+    try:
+        request = _request(options)
+        if options["dry_run"]:
+            _print_estimate(request, as_json=options["as_json"])
+            return
+        reporter = ConsoleReporter(quiet=options["as_json"])
+        for spec in request.image:
+            if ":random=" in spec:
+                reporter.say(
+                    f"note: {spec} is a seeded, UNTRAINED model that needs no download; "
+                    "for a pretrained one: features.image=timm:resnet50.a1_in1k"
+                )
+        results = precompute(request, reporter, stopping)
+        if options["as_json"]:
+            click.echo(json.dumps({"tables": [vars(result) for result in results]}))
+    except Stopped as stopped:
+        click.echo(str(stopped), err=True)
+        sys.exit(_EXIT_STOPPED)
+    except (CacheError, DatasetError, PrecomputeError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{error.strerror}; committed shards are kept", err=True)
+        sys.exit(1)
+
+
+def _request(options: dict[str, Any]) -> Request:
+    """What was typed, with an experiment's features where `--for` names one."""
+    names = {name: options[name] for name in ("dataset", "image", "text", "answer_text")}
+    if options["experiment"]:
+        features = read_features(options["experiment"], options["overrides"])
+        names["dataset"] = names["dataset"] or features.dataset
+        for kind in ("image", "text", "answer_text"):
+            spec = getattr(features, kind)
+            names[kind] = names[kind] or ((spec,) if spec else ())
+    elif options["overrides"]:
+        raise click.UsageError(f"{options['overrides'][0]!r} needs --for EXP")
+    if not names["dataset"]:
+        raise click.UsageError("name a --dataset, or an experiment with --for")
+    if not (names["image"] or names["text"] or names["answer_text"]):
+        raise click.UsageError("name at least one of --image, --text, --answer-text, or --for EXP")
+    same = ("root", "cache", "workers", "limit", "on_error", "retry_failed", "repair", "rehash")
+    return Request(
+        **names,
+        **{name: options[name] for name in same},
+        splits=tuple(options["splits"].split(",")) if options["splits"] else None,
+        settings=EncoderSettings(
+            dtype=options["dtype"],
+            precision=options["precision"],
+            batch_size=options["batch_size"],
+            container=options["container"],
+            rows_per_shard=options["rows_per_shard"],
+        ),
+    )
+
+
+def _print_estimate(request: Request, *, as_json: bool) -> None:
+    found = estimate(request)
+    if as_json:
+        click.echo(json.dumps({"tables": [item.as_json() for item in found]}))
+        return
+    for item in found:
+        click.echo(
+            f"{item.table}: {item.missing:,} of {item.wanted:,} rows missing, "
+            f"{item.bytes / 1e6:,.1f} MB, about {item.seconds:,.0f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Probe items that every table stores rows of: they tell a changed machine, library or driver.
+
+The items are made here from a fixed seed, so that they need no dataset.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from precompute.encoders.base import Encoder
+from precompute.numerics import Numerics, to_stored
+from vqa_cache.dtypes import torch_type
+from vqa_cache.errors import RefusedError
+from vqa_cache.table import Table
+
+COUNT = 4
+DRIFT_COSINE = 0.9999
+_TEXTS = (
+    "yes",
+    "What color is the small circle?",
+    "Is there a red square to the left of the largest triangle in this picture?",
+    "How many people are standing behind the table with the white cloth, and is any of them "
+    "wearing a hat?",
+)
+
+
+def prepared_canaries(encoder: Encoder) -> list[Any]:
+    """The probe items, preprocessed by the encoder's own path."""
+    if encoder.modality == "text":
+        return [encoder.prepare(text) for text in _TEXTS]
+    with TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{number}.png" for number in range(COUNT)]
+        for number, path in enumerate(paths):
+            _probe_image(number).save(path)
+        return [encoder.prepare(str(path)) for path in paths]
+
+
+def _probe_image(seed: int) -> Image.Image:
+    """A smooth gradient with a few rectangles, 320x240."""
+    draw = np.random.default_rng(seed)
+    y, x = np.mgrid[0:240, 0:320]
+    waves = [np.sin(x * draw.uniform(0.005, 0.05) + y * draw.uniform(0.005, 0.05)) for _ in "rgb"]
+    pixels = (np.stack(waves, axis=2) * 100 + 128).astype(np.uint8)
+    for _ in range(5):
+        left, top = draw.integers(0, 280), draw.integers(0, 200)
+        pixels[top : top + 40, left : left + 40] = draw.integers(0, 256, size=3)
+    return Image.fromarray(pixels)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Canary rows [COUNT, *row_shape] in the stored type, and their cosine to fp32 rows."""
+
+    rows: torch.Tensor
+    cosine_worst: float
+    cosine_mean: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The `canaries` field of a table's record."""
+        raw = self.rows.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return {
+            "count": len(self.rows),
+            "rows": base64.b64encode(raw).decode(),
+            "cosine_worst": self.cosine_worst,
+            "cosine_mean": self.cosine_mean,
+        }
+
+
+def measure(encoder: Encoder, numerics: Numerics, dtype: str) -> Measured:
+    """Encode the canaries as the table will be, and in fp32."""
+    items = prepared_canaries(encoder)
+    stored = to_stored(numerics.encode(encoder, items), dtype)
+    exact = Numerics("fp32").encode(encoder, items)
+    cosines = _cosines(stored.float(), exact)
+    # rounded: the last digits of a sum are not worth a difference between two machines' records
+    return Measured(stored, round(float(cosines.min()), 6), round(float(cosines.mean()), 6))
+
+
+def _cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cosine_similarity(
+        a.double().flatten(1), b.double().flatten(1), dim=1
+    )
+
+
+def check_drift(table: Table, encoder: Encoder, numerics: Numerics) -> None:
+    """Encode the canaries again before rows are added to a table.
+
+    Raises:
+        RefusedError: with another number of threads than recorded they differ in any bit, or else
+            their cosine to the stored ones is below DRIFT_COSINE.
+    """
+    stored = stored_rows(table)
+    now = to_stored(numerics.encode(encoder, prepared_canaries(encoder)), table.dtype)
+    threads, recorded = torch.get_num_threads(), table.record["threads"]
+    if threads != recorded and not torch.equal(now, stored):
+        raise RefusedError(
+            f"table {table.name}: was begun with {recorded} threads, and with {threads} the "
+            f"canaries differ; use the recorded number: OMP_NUM_THREADS={recorded}"
+        )
+    worst = float(_cosines(now.float(), stored.float()).min())
+    if worst < DRIFT_COSINE:
+        raise RefusedError(
+            f"table {table.name}: the canaries' worst cosine to the stored ones is {worst:.6f}, "
+            f"expected at least {DRIFT_COSINE}: library, driver or machine changed what the "
+            "encoder computes; make a new cache"
+        )
+
+
+def stored_rows(table: Table) -> torch.Tensor:
+    """The canary rows of a table's record, in its stored type."""
+    canaries = table.record["canaries"]
+    raw = bytearray(base64.b64decode(canaries["rows"]))
+    flat = torch.frombuffer(raw, dtype=torch_type(table.dtype))
+    return flat.reshape(canaries["count"], *table.row_shape)

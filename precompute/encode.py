@@ -1,0 +1,130 @@
+"""The worker: encode the planned keys of one shard into its writer.
+
+Nothing here knows who runs it: the local engine does, and any other may.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from precompute.encoders.base import Encoder
+from precompute.errors import ItemError, Stopped
+from precompute.numerics import Numerics, check_finite, raw_rows, to_stored
+from precompute.plan import PlannedShard
+from vqa_cache.durable import removed_on_error
+from vqa_cache.shard import ShardWriter
+from vqa_cache.table import Table
+
+Prepared = tuple[int, Any]  # planned position, preprocessed item
+
+
+@dataclass
+class Worker:
+    """What encoding a table takes.
+
+    Attributes:
+        lookahead: items that are preprocessed ahead of the encoder.
+        sources: key -> image path or text.
+        skip_errors: record an item that fails instead of raising.
+        advance: called with the number of items done.
+        stopping: asked between batches; true abandons the shard.
+    """
+
+    table: Table
+    sources: Mapping[bytes, str]
+    pool: ThreadPoolExecutor
+    lookahead: int
+    skip_errors: bool
+    advance: Callable[[int], None]
+    stopping: Callable[[], bool]
+    _running: tuple[Encoder, Numerics] | None = None
+
+    def use(self, encoder: Encoder, numerics: Numerics) -> None:
+        """Set what encodes, before the first shard."""
+        self._running = encoder, numerics
+
+    @property
+    def encoder(self) -> Encoder:
+        assert self._running is not None
+        return self._running[0]
+
+    def write_shard(self, planned: PlannedShard, failures: Mapping[int, str] = {}) -> ShardWriter:
+        """A writer with every row of the shard, not committed yet.
+
+        Args:
+            failures: planned positions that are known to fail, and why: a repair repeats them.
+
+        Raises:
+            ItemError: an item cannot be encoded, without `skip_errors`.
+            Stopped: `stopping` became true; nothing of the shard is kept.
+        """
+        sources = [self.sources[key] for key in planned.keys]
+        texts = sources if self.encoder.modality == "text" else None
+        writer = ShardWriter(
+            self.table.folder, self.table.record, list(planned.keys), texts, planned.name
+        )
+        writer.failed.update(failures)
+        with removed_on_error(writer.temporary):
+            for batch in self._batches(self._prepare(sources, writer)):
+                if self.stopping():
+                    raise Stopped("stopped by a signal; committed shards are kept")
+                self._encode(batch, sources, writer)
+        return writer
+
+    def _prepare(self, sources: Sequence[str], writer: ShardWriter) -> Iterator[Prepared]:
+        """Preprocess in worker threads, a bounded number ahead; yield in order."""
+        todo = [position for position in range(len(sources)) if position not in writer.failed]
+        upcoming = iter(todo)
+        ahead: deque[Future[Any]] = deque()
+
+        def submit(count: int) -> None:
+            for position in islice(upcoming, count):
+                ahead.append(self.pool.submit(self.encoder.prepare, sources[position]))
+
+        submit(self.lookahead)
+        for position in todo:
+            try:
+                yield position, ahead.popleft().result()
+            except ItemError as error:
+                self._fail(writer, position, sources[position], str(error))
+            submit(1)
+
+    def _batches(self, prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
+        plan = self.table.record["batch_plan"]
+        if plan["kind"] == "by-length":  # the shard's texts all at once: token ids are small
+            prepared = iter(
+                sorted(prepared, key=lambda item: (self.encoder.length(item[1]), item[0]))
+            )
+        batch: list[Prepared] = []
+        for item in prepared:
+            batch.append(item)
+            if len(batch) == plan["size"]:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _encode(self, batch: list[Prepared], sources: Sequence[str], writer: ShardWriter) -> None:
+        assert self._running is not None
+        encoder, numerics = self._running
+        rows = numerics.encode(encoder, [item for _, item in batch])
+        stored = to_stored(rows, self.table.dtype)
+        for index, error in check_finite(rows, stored).items():
+            position = batch[index][0]
+            self._fail(writer, position, sources[position], error)
+        writer.write([position for position, _ in batch], raw_rows(stored))
+        self.advance(len(batch))
+
+    def _fail(self, writer: ShardWriter, position: int, source: str, error: str) -> None:
+        # the record keeps the reason without the path, which belongs to one machine
+        if not self.skip_errors:
+            raise ItemError(
+                f"{self.encoder.modality} {source}: {error}; to leave such items out: "
+                "--on-error skip"
+            )
+        writer.failed[position] = error

@@ -1,0 +1,94 @@
+"""What every encoder offers to the pipeline."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+
+from vqa_cache.identity import Identity, weights_digest
+from vqa_cache.spec import EncoderSpec, Modality
+
+Item = Any  # an image file's path, or a text
+
+
+class Encoder(ABC):
+    """A frozen encoder with its tap and its preprocessing.
+
+    Attributes:
+        spec: as typed, its tap named.
+        modality: "image" or "text".
+        label: the model's name in the table's name.
+        row_shape: shape of one row.
+        batch_size: default items a batch.
+        untrained: whether its weights are random.
+    """
+
+    modality: Modality
+    library: str
+    label: str
+    row_shape: tuple[int, ...]
+    pooling: str
+    batch_size: int
+    batch_kind: str
+
+    def __init__(
+        self, spec: EncoderSpec, module: torch.nn.Module, unused: Collection[str] = ()
+    ) -> None:
+        """
+        Args:
+            unused: weights that the checkpoint lacks and the tap does not use; being random, they
+                stay out of the identity.
+        """
+        self.spec = spec
+        self.module = module.eval().requires_grad_(False)
+        self._unused = frozenset(unused)
+
+    @property
+    def untrained(self) -> bool:
+        return "random" in self.spec.options
+
+    @abstractmethod
+    def prepare(self, item: Item) -> Any:
+        """Decode and preprocess one item; runs in worker threads. Raises ItemError."""
+
+    @abstractmethod
+    def length(self, prepared: Any) -> int:
+        """Size by which a "by-length" batch plan sorts."""
+
+    @abstractmethod
+    def encode(self, prepared: Sequence[Any]) -> torch.Tensor:
+        """Rows of a batch, float32 [len(prepared), *row_shape]."""
+
+    @abstractmethod
+    def architecture(self) -> dict[str, Any]:
+        """The resolved configuration, activations included."""
+
+    @abstractmethod
+    def preprocessing(self) -> dict[str, Any]:
+        """The resolved preprocessing, with backend and version."""
+
+    def identity(self, dtype: str) -> Identity:
+        """The identity of the table that this encoder fills."""
+        assert self.spec.tap is not None
+        local = self.spec.family in ("dir", "pkg")
+        return Identity(
+            modality=self.modality,
+            library=self.library,
+            model=None if local else self.spec.model,
+            revision=self.spec.revision,
+            weights=weights_digest(
+                {
+                    name: tensor
+                    for name, tensor in self.module.state_dict().items()
+                    if name not in self._unused
+                }
+            ),
+            architecture=self.architecture(),
+            preprocessing=self.preprocessing(),
+            tap=self.spec.tap,
+            pooling=self.pooling,
+            dtype=dtype,
+        )

@@ -1,0 +1,27 @@
+"""Opening image files as every image encoder sees them."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from precompute.errors import ItemError
+
+# part of every image encoder's preprocessing, and so of its identity
+OPENING = {"colour": "RGB", "exif_orientation": "applied"}
+
+
+def open_image(path: str) -> Image.Image:
+    """Decode a file, upright and in RGB.
+
+    Raises:
+        ItemError: (without the path) missing, not an image, truncated, or absurdly large.
+    """
+    try:
+        with Image.open(path) as file:
+            return ImageOps.exif_transpose(file).convert("RGB")
+    except FileNotFoundError:
+        raise ItemError("missing") from None
+    except UnidentifiedImageError:
+        raise ItemError("not an image that Pillow can read") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ItemError(f"cannot be decoded ({error})") from error

@@ -1,0 +1,147 @@
+"""The `timm` family: image models of pytorch-image-models.
+
+timm:resnet50.a1_in1k                             pretrained, pooled before the classifier
+timm:resnet18:random=0:tap=layer2:grid=4          seeded and untrained, a block, a 4x4 raster
+timm:resnet18:weights=FILE                        weights from a .safetensors or .pth file
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import PIL
+import torch
+
+from precompute.encoders import hub
+from precompute.encoders.base import Encoder
+from precompute.encoders.images import OPENING, open_image
+from precompute.encoders.options import check_options, integer_option
+from precompute.encoders.taps import BlockTap, pool_grid, pool_mean
+from precompute.errors import EncoderError
+from precompute.torchvision_operators import declare_missing_operators
+from vqa_cache.spec import EncoderSpec, Modality
+
+_OPTIONS = ("random", "weights", "grid", "size", "interpolation", "crop_pct")
+
+
+def load(spec: EncoderSpec, modality: Modality) -> Encoder:
+    """See `precompute.encoders.load_encoder`."""
+    if modality != "image":
+        raise EncoderError(f"encoder {spec}: timm has image models only; name it with --image")
+    check_options(spec, _OPTIONS)
+    declare_missing_operators()
+    hub.check_reachable(spec)
+    return TimmImages(spec, _create(spec))
+
+
+def _create(spec: EncoderSpec) -> torch.nn.Module:
+    import timm
+
+    random, weights = "random" in spec.options, spec.options.get("weights")
+    if spec.model.split(".")[0] not in timm.list_models():
+        near = ", ".join(timm.list_models(f"*{spec.model[:6]}*")[:8]) or "see timm.list_models()"
+        raise EncoderError(f"encoder {spec}: timm has no model {spec.model!r}; near it: {near}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(integer_option(spec, "random", 0))
+        with hub.clear_errors(spec):
+            model = timm.create_model(spec.model, pretrained=not random and weights is None)
+    if weights is not None:
+        _load_weights(spec, model, Path(weights))
+    return model
+
+
+def _load_weights(spec: EncoderSpec, model: torch.nn.Module, path: Path) -> None:
+    state: Any
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state.get("state_dict", state))
+    except FileNotFoundError:
+        raise EncoderError(f"encoder {spec}: weights file {path} is missing") from None
+    except Exception as error:  # torch, pickle and safetensors each raise their own
+        reason = str(error).splitlines()[0]
+        raise EncoderError(f"encoder {spec}: weights file {path} does not fit: {reason}") from error
+
+
+class TimmImages(Encoder):
+    """A timm model; tap "pooled" is the input of its classifier, any other a named block."""
+
+    modality = "image"
+    library = "timm"
+    batch_kind = "in-order"
+    batch_size = 16  # a batch of activations should stay in the processor's cache
+
+    def __init__(self, spec: EncoderSpec, module: torch.nn.Module) -> None:
+        super().__init__(spec, module.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        self.label = spec.model
+        self._data = _data_config(spec, module)
+        from timm.data import create_transform
+
+        self._transform = create_transform(**self._data, is_training=False)
+        self._grid = integer_option(spec, "grid", 0)
+        self.pooling = f"grid={self._grid}" if self._grid else "mean"
+        self._prefix = getattr(module, "num_prefix_tokens", 0)
+        self._tap = None if spec.tap == "pooled" else BlockTap(module, str(spec.tap), spec)
+        if self._tap is None and not self._grid:
+            self.pooling = "pooled"
+        with torch.inference_mode():
+            self.row_shape = tuple(self.encode([torch.zeros(self._data["input_size"])]).shape[1:])
+
+    def prepare(self, item: str) -> torch.Tensor:
+        """Pixels float32 [3, height, width]."""
+        pixels: torch.Tensor = self._transform(open_image(item))
+        return pixels
+
+    def length(self, prepared: torch.Tensor) -> int:
+        return 0
+
+    def encode(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
+        batch = torch.stack(list(prepared)).contiguous(memory_format=torch.channels_last)
+        model: Any = self.module
+        if self._tap is not None:
+            features = self._tap(x=batch)
+        elif self._grid:
+            features = model.forward_features(batch)
+        else:
+            pooled: torch.Tensor = model.forward_head(
+                model.forward_features(batch), pre_logits=True
+            )
+            return pooled.float()
+        if self._grid:
+            return pool_grid(features, self._grid, self._prefix)
+        return pool_mean(features, self._prefix)
+
+    def architecture(self) -> dict[str, Any]:
+        # the printed modules name every activation, which the weights do not
+        return {"modules": hashlib.sha256(repr(self.module).encode()).hexdigest()}
+
+    def preprocessing(self) -> dict[str, Any]:
+        data = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in self._data.items()
+        }
+        return {"backend": f"Pillow {PIL.__version__}", **OPENING, **data}
+
+
+def _data_config(spec: EncoderSpec, module: torch.nn.Module) -> dict[str, Any]:
+    from timm.data import resolve_model_data_config
+
+    data: dict[str, Any] = resolve_model_data_config(module)
+    size = integer_option(spec, "size", 0)
+    if size:
+        data["input_size"] = (3, size, size)
+    if "interpolation" in spec.options:
+        known = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+        if spec.options["interpolation"] not in known:
+            raise EncoderError(f"encoder {spec}: interpolation is one of {', '.join(known)}")
+        data["interpolation"] = spec.options["interpolation"]
+    if "crop_pct" in spec.options:
+        data["crop_pct"] = float(spec.options["crop_pct"])
+    return data

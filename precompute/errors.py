@@ -1,0 +1,19 @@
+"""What can go wrong in stage 1, apart from the cache (`vqa_cache.errors`) and the dataset."""
+
+from __future__ import annotations
+
+
+class PrecomputeError(Exception):
+    """Base; its text is one clear line."""
+
+
+class EncoderError(PrecomputeError):
+    """An encoder cannot be loaded, or lacks what was asked of it."""
+
+
+class ItemError(PrecomputeError):
+    """An image or text that cannot be encoded; with `--on-error skip` it becomes a record."""
+
+
+class Stopped(PrecomputeError):
+    """SIGTERM or Ctrl-C; what was committed stays."""

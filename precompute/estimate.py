@@ -1,0 +1,95 @@
+"""`--dry-run`: rows, bytes and time, with nothing written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from data.registry import open_dataset
+from precompute.items import Wanted
+from precompute.pipeline import Job, Request, collect_splits, jobs
+from vqa_cache.cache import Cache, open_cache
+from vqa_cache.identity import find_by_id
+from vqa_cache.keys import unpack_keys
+from vqa_cache.memo import Memo
+
+_MINIMUM_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What encoding for one table would take."""
+
+    table: str
+    wanted: int
+    missing: int
+    bytes: int
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields."""
+        return asdict(self)
+
+
+def estimate(request: Request) -> list[Estimate]:
+    """Rows, bytes and seconds that `precompute` with this request would take."""
+    dataset = open_dataset(request.dataset, request.root)
+    exists = (Path(request.cache) / "CACHE.json").exists()
+    cache = open_cache(request.cache) if exists else None
+    wanted = Wanted()
+    with TemporaryDirectory() as folder:
+        memo = Memo(Path(folder) / "memo.sqlite")
+        for _split in collect_splits(request, dataset, memo, wanted):
+            pass
+        memo.close()
+    return [_estimate_job(request, cache, job) for job in jobs(request, wanted)]
+
+
+def _estimate_job(request: Request, cache: Cache | None, job: Job) -> Estimate:
+    from precompute.encoders import load_encoder
+
+    encoder = load_encoder(job.spec, job.modality)
+    identity = encoder.identity(request.settings.stored)
+    table = find_by_id(cache, identity.id) if cache is not None else None
+    have = set(unpack_keys(table.keys)) if table is not None else set()
+    missing = [key for key in job.sources if key not in have]
+    item = 4 if identity.dtype == "float32" else 2
+    row_bytes = int(np.prod(encoder.row_shape)) * item
+    seconds = _seconds_per_item(encoder, [job.sources[key] for key in missing[:64]])
+    return Estimate(
+        identity.table_name(encoder.label),
+        len(job.sources),
+        len(missing),
+        len(missing) * row_bytes,
+        round(len(missing) * seconds, 1),
+    )
+
+
+def _seconds_per_item(encoder: Any, sources: list[str]) -> float:
+    """Measured on the first missing items, for at least half a second where there are enough."""
+    from precompute.errors import ItemError
+    from precompute.numerics import Numerics
+
+    prepared = []
+    start = time.perf_counter()
+    for source in sources:
+        try:
+            prepared.append(encoder.prepare(source))
+        except ItemError:
+            continue
+    if not prepared:
+        return 0.0
+    prepare_seconds = (time.perf_counter() - start) / len(prepared)
+    numerics, size, done = Numerics("fp32"), encoder.batch_size, 0
+    numerics.encode(encoder, prepared[:size])  # the first batch warms up
+    start = time.perf_counter()
+    for first in range(0, len(prepared), size):
+        done += len(numerics.encode(encoder, prepared[first : first + size]))
+        if time.perf_counter() - start > _MINIMUM_SECONDS:
+            break
+    return prepare_seconds + (time.perf_counter() - start) / done

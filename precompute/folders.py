@@ -1,0 +1,35 @@
+"""Where local models are; imports no encoder library."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from precompute.errors import EncoderError
+from vqa_cache.spec import EncoderSpec
+
+
+def local_folder(spec: EncoderSpec) -> Path | None:
+    """The folder that a `dir:` or `pkg:` spec means; None for the hub.
+
+    Raises:
+        EncoderError: the folder or the package is missing.
+    """
+    if spec.family == "dir":
+        folder = Path(spec.model)
+    elif spec.family == "pkg":
+        package, _, inner = spec.model.partition("/")
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise EncoderError(
+                f"encoder {spec}: package {package!r} is not installed; "
+                f"install it: pip install {package.replace('_', '-')}"
+            )
+        folder = Path(found.submodule_search_locations[0]) / inner
+    else:
+        return None
+    if not (folder / "config.json").is_file():
+        raise EncoderError(
+            f"encoder {spec}: no config.json in {folder}; expected a folder made by save_pretrained"
+        )
+    return folder

@@ -1,0 +1,239 @@
+"""The main path of stage 1, from a dataset to commit records.
+
+dataset -> Examples -> distinct images, questions, answer texts -> encoder -> batches -> shard
+-> commit record
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from data.example import Dataset
+from data.registry import open_dataset
+from precompute.encode import Worker
+from precompute.errors import PrecomputeError
+from precompute.items import ImageHashing, SplitColumns, Wanted, collect_split
+from precompute.plan import make_plan
+from precompute.repair import repair_shards
+from precompute.tables import EncoderSettings, open_table
+from precompute.thumbnails import write_thumbnails
+from vqa_cache.cache import Cache, create_cache
+from vqa_cache.durable import remove_stale_temporaries
+from vqa_cache.examples import write_split
+from vqa_cache.keys import text_key
+from vqa_cache.memo import Memo
+from vqa_cache.spec import EncoderSpec, Modality, parse_spec
+
+
+@dataclass(frozen=True)
+class Request:
+    """What stage 1 is asked to do.
+
+    Attributes:
+        image, text, answer_text: encoder specs; answer texts go to the text tables.
+        splits: None = all that the dataset has.
+        limit: at most so many examples a split.
+        settings: how tables are made; what an existing table recorded goes first.
+        workers: threads that hash and decode.
+    """
+
+    dataset: str
+    root: str | None
+    cache: str
+    image: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+    answer_text: tuple[str, ...] = ()
+    splits: tuple[str, ...] | None = None
+    limit: int | None = None
+    settings: EncoderSettings = field(default_factory=EncoderSettings)
+    workers: int = 2
+    on_error: Literal["raise", "skip"] = "raise"
+    retry_failed: bool = False
+    repair: bool = False
+    rehash: bool = False
+
+
+class Reporter(Protocol):
+    """How stage 1 tells what it does."""
+
+    def say(self, line: str) -> None:
+        """One plain line."""
+
+    def begin(self, table: str, total: int, done: int) -> None:
+        """Encoding of a table begins, `done` of `total` items being there already."""
+
+    def advance(self, items: int) -> None:
+        """So many items more."""
+
+    def end(self) -> None:
+        """Encoding of the table has ended."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One encoder with the items that its table has to hold."""
+
+    spec: EncoderSpec
+    modality: Modality
+    sources: Mapping[bytes, str]
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """What was done for one table."""
+
+    table: str
+    wanted: int
+    present: int
+    encoded: int
+    failed: int
+    repaired: int
+
+
+def precompute(
+    request: Request, reporter: Reporter, stopping: Callable[[], bool] = lambda: False
+) -> list[TableResult]:
+    """Encode what a dataset needs and the cache lacks.
+
+    Raises:
+        DatasetError, CacheError, PrecomputeError: one clear line each; what was committed stays.
+        Stopped: `stopping` became true.
+    """
+    dataset = open_dataset(request.dataset, request.root)
+    cache = create_cache(request.cache)
+    memo = Memo(cache.path / "memo.sqlite")
+    try:
+        wanted = Wanted()
+        for split in collect_splits(request, dataset, memo, wanted):
+            commit_split(cache, dataset, split, request, wanted, reporter)
+        results = []
+        for job in jobs(request, wanted):
+            results.append(encode_table(request, cache, memo, job, reporter, stopping))
+        return results
+    finally:
+        memo.close()
+
+
+def collect_splits(
+    request: Request, dataset: Dataset, memo: Memo, wanted: Wanted
+) -> Iterator[SplitColumns]:
+    """Read every split that was asked for; fills `wanted` on the way."""
+    known = dataset.splits()
+    splits = request.splits or tuple(known)
+    for name in splits:
+        if name not in known:
+            raise PrecomputeError(
+                f"{dataset.name}: no split {name!r} under {dataset.root}; "
+                f"found: {', '.join(known) or 'none'} (files expected: python -m data tree "
+                f"{dataset.name} {dataset.root})"
+            )
+    hashing = ImageHashing(memo, workers=request.workers, rehash=request.rehash)
+    for name in splits:
+        yield collect_split(
+            dataset,
+            name,
+            limit=request.limit,
+            skip_errors=request.on_error == "skip",
+            hashing=hashing,
+            wanted=wanted,
+        )
+
+
+def commit_split(
+    cache: Cache,
+    dataset: Dataset,
+    split: SplitColumns,
+    request: Request,
+    wanted: Wanted,
+    reporter: Reporter,
+) -> None:
+    """Write a split's columns and thumbnails, unless they are there already."""
+    new = write_split(
+        cache.path / "examples" / dataset.name / split.name,
+        split.columns,
+        examples=split.examples,
+        annotated=split.annotated,
+        limit=request.limit,
+        skipped=split.skipped,
+    )
+    if new:
+        write_thumbnails(cache.path, split.columns["image_keys"], wanted.images)
+    extra = "" if split.annotated else ", unlabelled"
+    if split.empty_answers:
+        extra += f", {split.empty_answers:,} empty answers"
+    if split.skipped:
+        extra += f", {len(split.skipped):,} left out ({split.skipped[0]['error']}, ...)"
+    reporter.say(
+        f"{dataset.name}/{split.name}: {split.examples:,} examples, "
+        f"{len(split.columns['image_keys']):,} images, "
+        f"{len(split.columns['question_keys']):,} distinct questions{extra}"
+    )
+
+
+def jobs(request: Request, wanted: Wanted) -> list[Job]:
+    """One job an encoder; questions come before answer texts where both use one."""
+    texts: dict[str, dict[bytes, str]] = {}
+    for spec in request.text:
+        texts.setdefault(spec, {}).update(wanted.questions)
+    for spec in request.answer_text:
+        for key, text in {**wanted.answers, text_key("other"): "other"}.items():
+            texts.setdefault(spec, {}).setdefault(key, text)
+    image_jobs = [
+        Job(parse_spec(spec), "image", wanted.images) for spec in dict.fromkeys(request.image)
+    ]
+    return image_jobs + [Job(parse_spec(spec), "text", items) for spec, items in texts.items()]
+
+
+def encode_table(
+    request: Request,
+    cache: Cache,
+    memo: Memo,
+    job: Job,
+    reporter: Reporter,
+    stopping: Callable[[], bool],
+) -> TableResult:
+    """Bring one table to hold every wanted item, shard by shard."""
+    opened = open_table(cache, memo, job.spec, job.modality, request.settings)
+    table = opened.table
+    for folder in ("shards", "records"):
+        remove_stale_temporaries(table.folder / folder)
+    with ThreadPoolExecutor(request.workers) as pool:
+        worker = Worker(
+            table=table,
+            sources=job.sources,
+            pool=pool,
+            lookahead=2 * request.workers + table.record["batch_plan"]["size"],
+            skip_errors=request.on_error == "skip",
+            advance=reporter.advance,
+            stopping=stopping,
+        )
+        repaired = repair_shards(opened, worker) if request.repair else 0
+        plan = make_plan(table, job.sources, retry_failed=request.retry_failed)
+        if plan.missing:
+            opened.prepare(worker)
+            reporter.begin(table.name, plan.present + plan.missing, plan.present)
+            try:
+                for planned in plan.shards:
+                    worker.write_shard(planned).commit()
+            finally:
+                reporter.end()
+    table.seal()
+    final = make_plan(table, job.sources, retry_failed=False)
+    result = TableResult(
+        table.name, len(job.sources), plan.present, final.present - plan.present,
+        final.failed, repaired,
+    )  # fmt: skip
+    reporter.say(_told(result))
+    return result
+
+
+def _told(result: TableResult) -> str:
+    failed = f", {result.failed:,} failed" if result.failed else ""
+    repaired = f", {result.repaired:,} shards repaired" if result.repaired else ""
+    return (
+        f"{result.table}: {result.encoded:,} encoded, {result.present:,} of {result.wanted:,} "
+        f"were there{failed}{repaired}"
+    )

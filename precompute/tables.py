@@ -1,0 +1,180 @@
+"""Finding or beginning the table that an encoder fills, without loading the encoder if possible."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from precompute.errors import PrecomputeError
+from precompute.versions import library_versions
+from vqa_cache.cache import Cache
+from vqa_cache.dtypes import SHORT_NAMES
+from vqa_cache.errors import RefusedError
+from vqa_cache.identity import add_spec, begin_table, find_by_id
+from vqa_cache.memo import Memo, file_stat
+from vqa_cache.spec import EncoderSpec, Modality
+from vqa_cache.table import Table
+
+if TYPE_CHECKING:
+    from precompute.encode import Worker
+    from precompute.encoders.base import Encoder
+
+ROWS_PER_SHARD = {"image": 1024, "text": 16384}
+_COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """How a new table is made; None and "auto" leave the choice to it. A table that exists keeps to
+    what it recorded, and another explicit value is refused.
+
+    Attributes:
+        dtype: stored type, "fp16", "fp32" or "bf16"; part of the identity, so another is another
+            table.
+    """
+
+    dtype: Literal["fp16", "fp32", "bf16"] = "fp16"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    batch_size: int | None = None
+    container: Literal["hdf5", "zarr"] | None = None
+    rows_per_shard: int | None = None
+
+    @property
+    def stored(self) -> str:
+        """The stored type's full name."""
+        return SHORT_NAMES[self.dtype]
+
+
+@dataclass
+class OpenedTable:
+    """A table to fill, and its encoder once something has to be encoded."""
+
+    table: Table
+    spec: EncoderSpec
+    modality: Modality
+    _encoder: Encoder | None = None
+    _begun_now: bool = False
+
+    def encoder(self) -> Encoder:
+        """The encoder, loaded on first use."""
+        if self._encoder is None:
+            from precompute.encoders import load_encoder
+
+            self._encoder = load_encoder(self.spec, self.modality)
+        return self._encoder
+
+    def prepare(self, worker: Worker) -> None:
+        """Give a worker the encoder, its canaries being unchanged. Raises RefusedError."""
+        from precompute.canaries import check_drift
+        from precompute.numerics import Numerics
+
+        encoder, numerics = self.encoder(), Numerics(self.table.record["precision"])
+        if not self._begun_now:
+            check_drift(self.table, encoder, numerics)
+        worker.use(encoder, numerics)
+
+
+def open_table(
+    cache: Cache, memo: Memo, spec: EncoderSpec, modality: Modality, settings: EncoderSettings
+) -> OpenedTable:
+    """The table for a spec: remembered, found by its identity, or begun.
+
+    Raises:
+        RefusedError: it exists and was begun with other settings.
+        EncoderError: the encoder cannot be loaded.
+    """
+    spec = spec.with_default_tap(modality)
+    evidence = _evidence(spec, modality, settings)
+    known = memo.table_id(evidence) if evidence is not None else None
+    table = find_by_id(cache, known) if known is not None else None
+    if table is not None:
+        _check_settings(table, settings)
+        add_spec(table, spec)
+        return OpenedTable(table, spec, modality)
+
+    from precompute.encoders import load_encoder
+
+    encoder = load_encoder(spec, modality)
+    identity = encoder.identity(settings.stored)
+    table = find_by_id(cache, identity.id)
+    begun_now = table is None
+    if table is None:
+        made = _new_settings(encoder, modality, settings)
+        table = begin_table(cache, identity, encoder.label, spec, made)
+    _check_settings(table, settings)
+    add_spec(table, spec)
+    if evidence is not None:
+        memo.remember_table(evidence, table.id)
+    return OpenedTable(table, spec, modality, encoder, begun_now)
+
+
+def _check_settings(table: Table, settings: EncoderSettings) -> None:
+    record = table.record
+    asked = {
+        "--precision": (None if settings.precision == "auto" else settings.precision,
+                        record["precision"]),
+        "--batch-size": (settings.batch_size, record["batch_plan"]["size"]),
+        "--format": (settings.container, record["container"]),
+        "--rows-per-shard": (settings.rows_per_shard, record["rows_per_shard"]),
+    }  # fmt: skip
+    for option, (wanted, recorded) in asked.items():
+        if wanted is not None and wanted != recorded:
+            raise RefusedError(
+                f"table {table.name}: was begun with {option} {recorded}, asked for {wanted}; "
+                f"leave the option out, or name another --cache"
+            )
+
+
+def _new_settings(
+    encoder: Encoder, modality: Modality, settings: EncoderSettings
+) -> dict[str, Any]:
+    """Everything that a new table's record says beside its identity."""
+    import torch
+
+    from precompute.canaries import measure, prepared_canaries
+    from precompute.numerics import Numerics, choose_precision
+
+    precision = settings.precision
+    if precision == "auto":
+        precision = choose_precision(encoder, prepared_canaries(encoder))
+    measured = measure(encoder, Numerics(precision), settings.stored)
+    size = settings.batch_size or encoder.batch_size
+    return {
+        "row_shape": list(encoder.row_shape),
+        "ragged": False,
+        "container": settings.container or "hdf5",
+        "rows_per_shard": settings.rows_per_shard or ROWS_PER_SHARD[modality],
+        "precision": precision,
+        "batch_plan": {"kind": encoder.batch_kind, "size": size},
+        "threads": torch.get_num_threads(),
+        "canaries": measured.as_json(),
+        "environment": library_versions(),
+    }
+
+
+def _evidence(spec: EncoderSpec, modality: Modality, settings: EncoderSettings) -> object | None:
+    """What an identity follows from without loading anything; None where a hub decides."""
+    files: list[Path] = []
+    if spec.family in ("dir", "pkg"):
+        from precompute.folders import local_folder
+
+        folder = local_folder(spec)
+        assert folder is not None
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+    elif "weights" in spec.options:
+        files = [Path(spec.options["weights"])]
+    elif "random" not in spec.options and not _COMMIT_HASH.fullmatch(spec.revision or ""):
+        return None
+    try:
+        stats = {str(path.resolve()): file_stat(path) for path in files}
+    except OSError as error:
+        raise PrecomputeError(f"encoder {spec}: {error.filename}: {error.strerror}") from error
+    return {
+        "spec": str(spec),
+        "modality": modality,
+        "dtype": settings.stored,
+        "versions": library_versions(),
+        "files": stats,
+    }

@@ -1,0 +1,144 @@
+"""Arrays in a container: filling, describing with checksums, reading, checking (FORMAT.md 4, 5)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from vqa_cache.containers import ArrayLayout, Extent
+from vqa_cache.dtypes import numpy_type
+from vqa_cache.errors import DamagedError
+
+BLOCK_BYTES = 4 * 1024 * 1024
+
+
+def text_arrays(prefix: str, texts: list[str]) -> dict[str, npt.NDArray[Any]]:
+    """Texts as two arrays, `<prefix>_bytes` uint8 and `<prefix>_offsets` int64 [n + 1]."""
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum([len(piece) for piece in encoded], out=offsets[1:])
+    joined = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    return {f"{prefix}_bytes": joined, f"{prefix}_offsets": offsets}
+
+
+def read_texts(joined: npt.NDArray[Any], offsets: npt.NDArray[Any]) -> list[str]:
+    """The inverse of `text_arrays`."""
+    raw = joined.tobytes()
+    edges = offsets.tolist()
+    return [raw[a:b].decode() for a, b in pairwise(edges)]
+
+
+def fill(file: Path, offset: int, data: npt.NDArray[Any] | bytes) -> None:
+    """Write bytes at an offset of an existing file. Raises OSError (a full disk, say)."""
+    flat = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else np.ascontiguousarray(data)
+    view: memoryview[int] = flat.reshape(-1).view(np.uint8).data
+    descriptor = os.open(file, os.O_WRONLY)
+    try:
+        while view:
+            written = os.pwrite(descriptor, view, offset)
+            view, offset = view[written:], offset + written
+    finally:
+        os.close(descriptor)
+
+
+def describe(
+    container: Path, name: str, layouts: list[ArrayLayout], extents: dict[str, Extent]
+) -> dict[str, Any]:
+    """The `files` and `arrays` fields of a commit record for a finished container.
+
+    Args:
+        container: where it lies now.
+        name: its final path, relative to the folder that the record's paths start from.
+    """
+    if container.is_dir():
+        paths = sorted(path for path in container.rglob("*") if path.is_file())
+    else:
+        paths = [container]
+    names = [str(path.relative_to(container)) if path != container else "" for path in paths]
+    files = [
+        {
+            "path": f"{name}/{inner}" if inner else name,
+            "bytes": path.stat().st_size,
+            "xxh3_128": file_digest(path),
+        }
+        for path, inner in zip(paths, names, strict=True)
+    ]
+    arrays = {}
+    for layout in layouts:
+        extent = extents[layout.name]
+        index = names.index(extent.file) if layout.bytes else 0
+        arrays[layout.name] = {
+            "file": index,
+            "offset": extent.offset,
+            "bytes": layout.bytes,
+            "dtype": layout.dtype,
+            "shape": list(layout.shape),
+            "blocks": block_digests(paths[index], extent.offset, layout.bytes),
+        }
+    return {"files": files, "arrays": arrays}
+
+
+def file_digest(path: Path) -> str:
+    """Hex XXH3-128 of a file."""
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while piece := file.read(BLOCK_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def block_digests(path: Path, offset: int, length: int) -> list[str]:
+    """Hex XXH3-64 of each 4 MiB block of a range of a file, the last one shorter."""
+    return [xxhash.xxh3_64_hexdigest(block) for block in _blocks(path, offset, length)]
+
+
+def _blocks(path: Path, offset: int, length: int) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        file.seek(offset)
+        while length > 0:
+            block = file.read(min(BLOCK_BYTES, length))
+            if not block:
+                return
+            length -= len(block)
+            yield block
+
+
+def read_array(folder: Path, record: dict[str, Any], name: str) -> npt.NDArray[Any]:
+    """One array of a record's container, read into memory (bfloat16 as uint16).
+
+    Raises:
+        DamagedError: the file is missing, too short, or a block differs from its checksum.
+    """
+    array = record["arrays"][name]
+    path = folder / record["files"][array["file"]]["path"]
+    try:
+        blocks = list(_blocks(path, array["offset"], array["bytes"]))
+    except OSError as error:
+        raise DamagedError(f"{path}: cannot be read ({error.strerror})") from error
+    if [xxhash.xxh3_64_hexdigest(block) for block in blocks] != array["blocks"]:
+        raise DamagedError(f"{path}: array {name!r} differs from its checksums")
+    data = np.frombuffer(b"".join(blocks), dtype=numpy_type(array["dtype"]))
+    return data.reshape(array["shape"])
+
+
+def check_files(folder: Path, record: dict[str, Any], *, content: bool) -> Iterator[str]:
+    """Yield one line for each file of a record that is missing, of the wrong size or, with
+    `content`, of the wrong bytes."""
+    for file in record["files"]:
+        path = folder / file["path"]
+        try:
+            size = path.stat().st_size
+        except OSError:
+            yield f"{path}: missing"
+            continue
+        if size != file["bytes"]:
+            yield f"{path}: {size} bytes, expected {file['bytes']}"
+        elif content and file_digest(path) != file["xxh3_128"]:
+            yield f"{path}: its bytes differ from the record's digest"

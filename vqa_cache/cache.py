@@ -1,0 +1,230 @@
+"""Opening a cache: its tables, its examples, its face in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqa_cache.durable import create_file, is_temporary
+from vqa_cache.errors import CacheError, DamagedError, NotACacheError, TableNotFoundError
+from vqa_cache.examples import Split, current_record, read_split
+from vqa_cache.records import Record, encode_record, read_record
+from vqa_cache.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vqa_cache.spec import Modality
+
+
+class Tables(Mapping[str, Table]):
+    """The tables of a cache by name; a shorter name works while it fits one table alone."""
+
+    def __init__(self, tables: dict[str, Table]) -> None:
+        self._tables = tables
+
+    def __getitem__(self, name: str) -> Table:
+        if name in self._tables:
+            return self._tables[name]
+        found = [table for full, table in self._tables.items() if name in full]
+        if len(found) == 1:
+            return found[0]
+        what = "no table" if not found else f"{len(found)} tables"
+        listed = ", ".join(table.name for table in found or self._tables.values()) or "none"
+        raise TableNotFoundError(
+            f"{what} named {name!r}; {'those are' if found else 'the cache has'}: {listed}"
+        )
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tables
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self._tables.values())) or "no tables"
+
+
+class Cache:
+    """A cache folder, opened for reading."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def tables(self) -> Tables:
+        """All tables, by name. Raises NewerFormatError; a damaged table's record leaves it out."""
+        tables: dict[str, Table] = {}
+        for record in sorted((self.path / "tables").glob("*/*/*/*/table.json")):
+            with suppress(DamagedError):
+                table = Table(record.parent)
+                tables[table.name] = table
+        return Tables(tables)
+
+    def find_table(self, wanted: str, modality: Modality) -> Table:
+        """The one table that a spec or a (short) name means.
+
+        Raises:
+            TableNotFoundError: none or several; the text lists the tables and what differs.
+        """
+        from vqa_cache.spec import is_table_name, parse_spec
+
+        if is_table_name(wanted):
+            table = self.tables[wanted]
+            if table.modality != modality:
+                raise TableNotFoundError(
+                    f"table {table.name} holds {table.modality}s, expected one of {modality}s"
+                )
+            return table
+        spec = parse_spec(wanted).with_default_tap(modality).portable()
+        candidates = [table for table in self.tables.values() if table.modality == modality]
+        matches, reasons = [], []
+        for table in candidates:
+            differences = [_difference(spec, other) for other in table.specs()]
+            if "" in differences:
+                matches.append(table)
+            else:
+                reasons.append(f"{table.name} ({min(differences, key=len, default='no spec')})")
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise TableNotFoundError(
+                f"{len(matches)} {modality} tables in {self.path} match {wanted!r}: "
+                f"{', '.join(table.name for table in matches)}; name one of them instead"
+            )
+        raise TableNotFoundError(
+            f"no {modality} table in {self.path} for {wanted!r}; "
+            + (f"the cache has: {'; '.join(reasons)}" if reasons else f"it has no {modality} table")
+        )
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of all splits, "<dataset>/<split>"."""
+        folders = sorted(
+            {
+                path.parent
+                for path in (self.path / "examples").glob("*/*/[0-9]*.json")
+                if not is_temporary(path)
+            }
+        )
+        return [f"{folder.parent.name}/{folder.name}" for folder in folders]
+
+    def split(self, name: str) -> Split:
+        """The columns of a split, "<dataset>/<split>". Raises CacheError listing the known ones."""
+        folder = self.path / "examples" / name
+        record = current_record(folder) if name in self.splits else None
+        if record is None:
+            known = ", ".join(self.splits) or "none"
+            raise CacheError(f"{self.path}: no split {name!r}; the cache has: {known}")
+        return read_split(folder, record)
+
+    def examples(self, name: str) -> pd.DataFrame:
+        """The examples of a split as a DataFrame, one row each."""
+        return self.split(name).to_pandas()
+
+    def thumbnail(self, image_key: str) -> Path | None:
+        """The small picture of an image, if stage 1 kept one."""
+        path = self.path / "thumbnails" / f"{image_key}.jpg"
+        return path if path.exists() else None
+
+    def summary(self) -> list[dict[str, Any]]:
+        """What the cache holds, one dict a table: name, rows, shape, dtype, bytes, failed, shards,
+        precision, spec."""
+        return [
+            {
+                "name": table.name,
+                "rows": len(table),
+                "shape": list(table.row_shape),
+                "dtype": table.dtype,
+                "bytes": len(table) * table.row_bytes,
+                "failed": len(table.failed),
+                "shards": len(table.shards),
+                "precision": table.record["precision"],
+                "spec": spec_text(table.record["spec"]),
+            }
+            for table in self.tables.values()
+        ]
+
+    def __repr__(self) -> str:
+        lines = [f"<vqa-cache {self.path}>"]
+        lines += [f"  {table!r}" for table in self.tables.values()]
+        lines += [f"  {name}" for name in self.splits]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        columns = ["name", "rows", "shape", "dtype", "bytes", "failed", "precision"]
+        head = "".join(f"<th>{name}</th>" for name in columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(str(row[name]))}</td>" for name in columns) + "</tr>"
+            for row in self.summary()
+        )
+        splits = "".join(
+            f"<li>{escape(name)}: {len(self.split(name)):,} examples</li>" for name in self.splits
+        )
+        return (
+            f"<b>vqa-cache</b> <code>{escape(str(self.path))}</code>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><ul>{splits}</ul>"
+        )
+
+
+def spec_text(spec: dict[str, Any]) -> str:
+    """A stored spec as a user would type it."""
+    from vqa_cache.spec import EncoderSpec
+
+    return str(EncoderSpec(**spec))
+
+
+def _difference(wanted: dict[str, Any], stored: dict[str, Any]) -> str:
+    """What of a wanted spec a stored one lacks; empty if it matches. A revision counts if given."""
+    parts = []
+    for part in ("family", "model", "tap"):
+        if wanted[part] != stored[part]:
+            parts.append(f"{part} {stored[part]}, wanted {wanted[part]}")
+    if wanted["revision"] and wanted["revision"] != stored["revision"]:
+        parts.append(f"revision {stored['revision']}, wanted {wanted['revision']}")
+    for name in sorted({*wanted["options"], *stored["options"]}):
+        has, wants = stored["options"].get(name), wanted["options"].get(name)
+        if has != wants:
+            parts.append(f"{name} {has or 'not set'}, wanted {wants or 'not set'}")
+    return ", ".join(parts)
+
+
+def open_cache(path: str | Path) -> Cache:
+    """Open a cache for reading.
+
+    Raises:
+        NotACacheError: there is none at this path.
+        NewerFormatError: it was written by a newer version of this project.
+    """
+    root = Path(path)
+    try:
+        read_record(root / "CACHE.json", "")
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotACacheError(
+            f"{root}: no cache here (no CACHE.json); make one with: "
+            f"python -m precompute --for cosine_answers --cache {root}"
+        ) from None
+    return Cache(root)
+
+
+def create_cache(path: str | Path) -> Cache:
+    """Open a cache for writing, making an empty one where the folder is absent or empty.
+
+    Raises:
+        NotACacheError: the folder holds other things.
+    """
+    root = Path(path)
+    if not (root / "CACHE.json").exists():
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise NotACacheError(f"{root}: exists and is no cache; expected a new or empty folder")
+        root.mkdir(parents=True, exist_ok=True)
+        fields: Record = {}
+        create_file(root / "CACHE.json", encode_record("", fields))
+    return open_cache(root)

@@ -1,0 +1,44 @@
+"""Stored types: float16, float32 and bfloat16, which numpy lacks."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+STORED_TYPES = ("float16", "float32", "bfloat16")
+SHORT_NAMES = {"fp16": "float16", "fp32": "float32", "bf16": "bfloat16"}
+
+
+def numpy_type(dtype: str) -> np.dtype[Any]:
+    """The little-endian numpy type with the same bytes; bfloat16 becomes uint16."""
+    return np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
+
+
+def torch_type(dtype: str) -> torch.dtype:
+    """The torch type of a stored type or of an array's dtype."""
+    import torch
+
+    found = getattr(torch, dtype)
+    assert isinstance(found, torch.dtype), dtype
+    return found
+
+
+def map_tensor(path: Path, *, offset: int, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """A tensor over bytes of a file, mapped, not read; writing to it never reaches the file."""
+    import torch
+
+    count = int(np.prod(shape, dtype=np.int64))
+    if count == 0:
+        return torch.empty(shape, dtype=torch_type(dtype))
+    with open(path, "rb") as file:
+        # ACCESS_COPY: torch wants writable memory, and a private mapping cannot harm the file
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    return torch.frombuffer(mapped, dtype=torch_type(dtype), count=count, offset=offset).reshape(
+        shape
+    )

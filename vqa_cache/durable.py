@@ -1,0 +1,124 @@
+"""Writing that survives a crash: temporary name, sync, rename, sync of the folder.
+
+A rename alone is not durable: the folder that holds the name has to be synced as well.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_PREFIX = ".tmp-"
+
+
+def temporary_path(final: Path) -> Path:
+    """A name beside `final` that no other live process uses and that readers ignore."""
+    return final.with_name(f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-{final.name}")
+
+
+def is_temporary(path: Path | str) -> bool:
+    """Whether readers must ignore this name."""
+    return os.path.basename(path).startswith(_PREFIX)
+
+
+def remove_stale_temporaries(folder: Path) -> None:
+    """Delete what processes of this machine that are no longer alive left unfinished."""
+    mine = f"{_PREFIX}{socket.gethostname()}-"
+    for path in folder.glob(f"{mine}*"):
+        pid = path.name.removeprefix(mine).split("-", 1)[0]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            remove(path)
+
+
+def _is_alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, present or not."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(FileNotFoundError):
+            path.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: Path) -> None:
+    """Make a file, or a folder with everything in it, durable."""
+    if path.is_dir():
+        for child in sorted(path.iterdir()):
+            sync_tree(child)
+        sync_folder(path)
+    else:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def removed_on_error(path: Path) -> Iterator[None]:
+    """Delete `path` when the block raises, so that a full disk is not filled for good."""
+    try:
+        yield
+    except BaseException:
+        remove(path)
+        raise
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Sync `temporary`, give it its final name and sync the folder. A folder that is in the way
+    (left by a writer that died before its record) is removed first."""
+    sync_tree(temporary)
+    if final.is_dir():
+        grave = temporary_path(final.with_name("old-" + final.name))
+        os.rename(final, grave)
+        remove(grave)
+    os.replace(temporary, final)
+    sync_folder(final.parent)
+
+
+def write_file(final: Path, content: bytes) -> None:
+    """Replace or create a file, whole or not at all."""
+    temporary = temporary_path(final)
+    with removed_on_error(temporary):
+        temporary.write_bytes(content)
+        publish(temporary, final)
+
+
+def create_file(final: Path, content: bytes) -> bool:
+    """Create a file, whole or not at all; False, and nothing changed, if the name is taken."""
+    temporary = temporary_path(final)
+    with removed_on_error(temporary):
+        temporary.write_bytes(content)
+        sync_tree(temporary)
+        try:
+            os.link(temporary, final)  # unlike rename, fails when the name exists
+        except FileExistsError:
+            return False
+        finally:
+            remove(temporary)
+        sync_folder(final.parent)
+    return True

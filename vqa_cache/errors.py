@@ -1,0 +1,44 @@
+"""What can go wrong with a cache.
+
+    CacheError
+      NotACacheError      the path holds no cache
+      NewerFormatError    written by a newer version of this project
+      DamagedError        bytes on disk differ from what a record says
+      TableNotFoundError  no table, or several, match what was asked for
+      KeyNotFoundError    a table has no row for a key
+      RefusedError        settings differ from those that a table was begun with
+
+Each message is one line: what failed, where, found against expected, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class CacheError(Exception):
+    """Base of every error about a cache; its text is one clear line."""
+
+
+class NotACacheError(CacheError):
+    """The path holds no cache."""
+
+
+class NewerFormatError(CacheError):
+    """The cache, or a record in it, has a format version that this program does not know."""
+
+
+class DamagedError(CacheError):
+    """Bytes on disk differ from what their record says."""
+
+
+class TableNotFoundError(CacheError):
+    """No table, or more than one, matches what was asked for."""
+
+
+class KeyNotFoundError(CacheError, KeyError):
+    """A table has no row for a key."""
+
+    __str__ = CacheError.__str__  # KeyError would print the message in quotes
+
+
+class RefusedError(CacheError):
+    """A setting differs from the one that the table was begun with."""

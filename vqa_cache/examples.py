@@ -1,0 +1,214 @@
+"""The examples of a split as columns (FORMAT.md section 5)."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vqa_cache import arrays
+from vqa_cache.containers import ArrayLayout, lay_out
+from vqa_cache.durable import publish, removed_on_error, temporary_path, write_file
+from vqa_cache.errors import DamagedError
+from vqa_cache.keys import Keys, canonical_json
+from vqa_cache.records import Record, encode_record, read_record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Column = npt.NDArray[Any]
+Columns = dict[str, Column]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a dataset, n examples over K distinct images and Q distinct questions.
+
+    Attributes:
+        name: "<dataset>/<split>".
+        digest: 32 hex digits over the content.
+        annotated: whether it has answers.
+        limit: how many examples were asked for; None = all.
+        skipped: what was left out and why: {"example" or "image": id, "error": text}.
+        question_id: int64 [n], or object [n] of str.
+        image_id: likewise; the first image's id.
+        image_keys: uint8 [K, 16].
+        image_positions: int32 [n], the first image in `image_keys`; -1 = missing.
+        image_lists: None, or (int32 [m], int64 [n + 1]) where an example has several images.
+        question_keys: uint8 [Q, 16].
+        question_positions: int32 [n], in `question_keys`.
+        question_texts: Q texts.
+        answer_texts: A distinct answers.
+        answer: int32 [n], the majority answer in `answer_texts`; -1 = unlabelled.
+        answers, answers_offsets: int32 [m], int64 [n + 1]: every annotator's answer.
+        question_type, answer_type: int32 [n] into `question_types`, `answer_types`; -1 = none.
+    """
+
+    name: str
+    digest: str
+    annotated: bool
+    limit: int | None
+    skipped: list[dict[str, Any]]
+    question_id: Column
+    image_id: Column
+    image_keys: Keys
+    image_positions: npt.NDArray[np.int32]
+    image_lists: tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]] | None
+    question_keys: Keys
+    question_positions: npt.NDArray[np.int32]
+    question_texts: list[str]
+    answer_texts: list[str]
+    answer: npt.NDArray[np.int32]
+    answers: npt.NDArray[np.int32]
+    answers_offsets: npt.NDArray[np.int64]
+    question_types: list[str]
+    question_type: npt.NDArray[np.int32]
+    answer_types: list[str]
+    answer_type: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.answer)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row an example: question_id, image_id, image_key, question, answer, answers,
+        question_type, answer_type. With several images `image_key` is the first one's."""
+        import pandas as pd
+
+        def named(codes: npt.NDArray[np.int32], names: list[str]) -> list[str | None]:
+            return [names[code] if code >= 0 else None for code in codes.tolist()]
+
+        hex_keys: list[str | None] = [key.tobytes().hex() for key in self.image_keys]
+        edges = self.answers_offsets.tolist()
+        every = named(self.answers, self.answer_texts)
+        return pd.DataFrame(
+            {
+                "question_id": self.question_id,
+                "image_id": self.image_id,
+                "image_key": [hex_keys[i] if i >= 0 else None for i in self.image_positions],
+                "question": [self.question_texts[i] for i in self.question_positions],
+                "answer": named(self.answer, self.answer_texts),
+                "answers": [every[a:b] for a, b in pairwise(edges)],
+                "question_type": named(self.question_type, self.question_types),
+                "answer_type": named(self.answer_type, self.answer_types),
+            }
+        )
+
+
+def current_record(folder: Path) -> Record | None:
+    """The record of the highest valid generation in a split's folder. Raises NewerFormatError."""
+    for path in sorted(folder.glob("[0-9]*.json"), reverse=True):
+        with suppress(DamagedError):
+            return read_record(path, "examples")
+    return None
+
+
+def write_split(
+    folder: Path,
+    columns: Columns,
+    *,
+    examples: int,
+    annotated: bool,
+    limit: int | None,
+    skipped: list[dict[str, Any]],
+) -> bool:
+    """Commit the columns of a split as its next generation; False, and nothing written, if the
+    current generation already says the same.
+
+    Args:
+        folder: `<cache>/examples/<dataset>/<split>`.
+        columns: array name -> array, as in FORMAT.md section 5.
+    """
+    content = _content(columns, {"annotated": annotated, "limit": limit, "skipped": skipped})
+    current = current_record(folder)
+    if current is not None and current["content"] == content:
+        return False
+    generations = [int(path.stem) for path in folder.glob("[0-9]*.json")]
+    generation = max(generations, default=0) + 1
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"{generation:06d}.h5"
+    layouts = [
+        ArrayLayout(name, str(column.dtype), column.shape, _dimensions(name, column))
+        for name, column in sorted(columns.items())
+    ]
+    temporary = temporary_path(final)
+    with removed_on_error(temporary):
+        extents = lay_out(temporary, "hdf5", layouts)
+        for layout in layouts:
+            if layout.bytes:
+                arrays.fill(temporary, extents[layout.name].offset, columns[layout.name])
+        fields = {
+            "dataset": folder.parent.name,
+            "split": folder.name,
+            "generation": generation,
+            "examples": examples,
+            "annotated": annotated,
+            "limit": limit,
+            "content": content,
+            "skipped": skipped,
+            **arrays.describe(temporary, final.name, layouts, extents),
+        }
+        publish(temporary, final)
+    write_file(folder / f"{generation:06d}.json", encode_record("examples", fields))
+    return True
+
+
+def _dimensions(name: str, column: Column) -> tuple[str, ...]:
+    return (f"{name}_index", "key_byte")[: column.ndim]
+
+
+def _content(columns: Columns, rest: dict[str, Any]) -> str:
+    digest = hashlib.sha256(canonical_json(rest))
+    for name, column in sorted(columns.items()):
+        head = f"{name}:{column.dtype}:{list(column.shape)}"
+        digest.update(len(head).to_bytes(8, "little") + head.encode())
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
+
+
+def read_split(folder: Path, record: Record) -> Split:
+    """Read the columns that a record describes. Raises DamagedError."""
+
+    def column(name: str) -> Column:
+        return arrays.read_array(folder, record, name)
+
+    def texts(name: str) -> list[str]:
+        return arrays.read_texts(column(f"{name}_bytes"), column(f"{name}_offsets"))
+
+    def ids(name: str) -> Column:
+        if name in record["arrays"]:
+            return column(name)
+        return np.array(texts(name), dtype=object)
+
+    positions, image_lists = column("image_positions"), None
+    if "image_offsets" in record["arrays"]:
+        image_lists = (positions, column("image_offsets"))
+        positions = positions[image_lists[1][:-1]]
+    return Split(
+        name=f"{record['dataset']}/{record['split']}",
+        digest=record["content"][:32],
+        annotated=record["annotated"],
+        limit=record["limit"],
+        skipped=record["skipped"],
+        question_id=ids("question_id"),
+        image_id=ids("image_id"),
+        image_keys=column("image_keys"),
+        image_positions=positions,
+        image_lists=image_lists,
+        question_keys=column("question_keys"),
+        question_positions=column("question_positions"),
+        question_texts=texts("question_text"),
+        answer_texts=texts("answer_text"),
+        answer=column("answer"),
+        answers=column("answers"),
+        answers_offsets=column("answers_offsets"),
+        question_types=texts("question_type_text"),
+        question_type=column("question_type"),
+        answer_types=texts("answer_type_text"),
+        answer_type=column("answer_type"),
+    )

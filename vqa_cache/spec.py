@@ -1,0 +1,144 @@
+"""What both stages must agree on: how an encoder is spelled, and an experiment's `[features]`.
+
+A spec is `<family>:<model>[@<revision>][:<option>=<value>]...`, for example
+`timm:resnet18:random=0:tap=layer2:grid=4` or `hf:google/vit-base-patch16-224-in21k@3f49326`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from vqa_cache.errors import CacheError
+
+Modality = Literal["image", "text"]
+FAMILIES = ("timm", "hf", "open_clip", "st", "dir", "pkg")
+_LOCAL = ("dir", "pkg")
+_OPTION = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
+
+
+class SpecError(CacheError):
+    """An encoder spec that cannot be read; the text says what was expected."""
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """A parsed spec. `tap` is None where the family's default is meant."""
+
+    family: str
+    model: str
+    revision: str | None = None
+    tap: str | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        tap = {"tap": self.tap} if self.tap else {}
+        pieces = [f"{name}={value}" for name, value in {**self.options, **tap}.items()]
+        return ":".join([f"{self.family}:{self.model}{revision}", *pieces])
+
+    def with_default_tap(self, modality: Modality) -> EncoderSpec:
+        """The same spec with its tap named."""
+        return self if self.tap else replace(self, tap=default_tap(self.family, modality))
+
+    def portable(self) -> dict[str, object]:
+        """The parts that a cache stores and stage 2 matches: folders by their last name alone."""
+        options = {
+            name: PurePath(value).name if name == "weights" else value
+            for name, value in self.options.items()
+        }
+        model = PurePath(self.model).name if self.family == "dir" else self.model
+        return {
+            "family": self.family,
+            "model": model,
+            "revision": self.revision,
+            "tap": self.tap,
+            "options": options,
+        }
+
+
+def parse_spec(text: str) -> EncoderSpec:
+    """Read a spec. Raises SpecError for an unknown family, an empty model or a repeated option."""
+    family, _, rest = text.partition(":")
+    if family not in FAMILIES:
+        raise SpecError(
+            f"encoder {text!r}: unknown family {family!r}; known: {', '.join(FAMILIES)} "
+            "(for example timm:resnet18:random=0)"
+        )
+    model, options = _split(rest)
+    if not model:
+        raise SpecError(f"encoder {text!r}: no model named; expected {family}:<model>")
+    pairs: dict[str, str] = {}
+    for option in options:
+        match = _OPTION.fullmatch(option)
+        assert match is not None  # _split starts a piece only where it matches
+        name, value = match.groups()
+        if name in pairs or not value:
+            raise SpecError(
+                f"encoder {text!r}: option {name!r} is {'repeated' if name in pairs else 'empty'}"
+            )
+        pairs[name] = value
+    tap = pairs.pop("tap", None)
+    revision = None
+    if family not in _LOCAL and "@" in model:
+        model, _, revision = model.rpartition("@")
+    return EncoderSpec(family, model, revision, tap, pairs)
+
+
+def _split(rest: str) -> tuple[str, list[str]]:
+    """Model and `name=value` pieces; a piece without `=` belongs to the one before it, so that
+    `tokenizer=pkg:folder` and `hf-hub:org/model` stay whole."""
+    pieces: list[str] = []
+    for piece in rest.split(":"):
+        if pieces and not _OPTION.match(piece):
+            pieces[-1] += ":" + piece
+        else:
+            pieces.append(piece)
+    return pieces[0], pieces[1:]
+
+
+def default_tap(family: str, modality: Modality) -> str:
+    """The tap that a spec without one means."""
+    if family == "timm":
+        return "pooled"
+    if family == "open_clip":
+        return "projected"
+    if family == "st":
+        return "sentence"
+    return "cls" if modality == "image" else "mean"
+
+
+class Features(BaseModel):
+    """`[features]` of an experiment: which tables of which dataset it reads.
+
+    `image`, `text` and `answer_text` are encoder specs or names of tables; None leaves the
+    modality out. `normalise` is applied to input rows, with statistics of train alone.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str = "easy_vqa"
+    image: str | None = None
+    text: str | None = None
+    answer_text: str | None = None
+    normalise: Literal["none", "l2", "zscore"] = "none"
+
+    @field_validator("image", "text", "answer_text")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        if value is not None and not is_table_name(value):
+            try:
+                parse_spec(value)
+            except SpecError as error:
+                raise ValueError(str(error)) from None
+        return value
+
+
+def is_table_name(text: str) -> bool:
+    """Whether a text is meant as the (short) name of a table: it then has an `@` and its type or no
+    family before a colon."""
+    return text.partition(":")[0] not in FAMILIES and ":" not in text

@@ -1,0 +1,246 @@
+"""Reading a table: its record, its valid commit records, its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vqa_cache.arrays import check_files, read_array, read_texts
+from vqa_cache.dtypes import map_tensor, torch_type
+from vqa_cache.durable import is_temporary, write_file
+from vqa_cache.errors import CacheError, DamagedError, KeyNotFoundError
+from vqa_cache.keys import KEY_BYTES, Keys, pack_keys, text_key
+from vqa_cache.records import Record, encode_record, read_record
+from vqa_cache.shard import failed_keys, row_keys
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Table:
+    """All rows of one encoder, tap, preprocessing and stored type for one modality.
+
+    Attributes:
+        name: the label, unique in a cache.
+        id: 32 hex digits, from the identity.
+        modality: "image" or "text".
+        row_shape: shape of one row.
+        dtype: "float16", "float32" or "bfloat16".
+        record: the table's record (FORMAT.md section 3).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises DamagedError or NewerFormatError when the table's record is not valid."""
+        self.folder = folder
+        self.record: Record = read_record(folder / "table.json", "table")
+        self.name: str = self.record["name"]
+        self.id: str = self.record["id"]
+        self.modality: str = self.record["modality"]
+        self.row_shape: tuple[int, ...] = tuple(self.record["row_shape"])
+        self.dtype: str = self.record["dtype"]
+
+    @cached_property
+    def shards(self) -> list[Record]:
+        """Valid commit records in the order of their names. An invalid one counts as absent;
+        `vqa-cache verify` reports it. Raises NewerFormatError."""
+        names = self._record_names()
+        sealed = self._sealed(names)
+        if sealed is not None:
+            return [sealed[name] for name in names]
+        records = []
+        for name in names:
+            with suppress(DamagedError):
+                records.append(read_record(self.folder / "records" / f"{name}.json", "shard"))
+        return records
+
+    def _record_names(self) -> list[str]:
+        return sorted(
+            path.stem for path in (self.folder / "records").glob("*.json") if not is_temporary(path)
+        )
+
+    def _sealed(self, names: list[str]) -> dict[str, Record] | None:
+        try:
+            seal = read_record(self.folder / "seal.json", "seal")
+        except (FileNotFoundError, DamagedError):
+            return None  # only an index: the records are the truth
+        records: dict[str, Record] = seal["records"]
+        return records if sorted(records) == names else None
+
+    def seal(self) -> None:
+        """Write the seal over the records as they stand, if it is not up to date."""
+        for cached in ("shards", "_live", "_index", "failed"):  # rows may have come since
+            self.__dict__.pop(cached, None)
+        if self._sealed(self._record_names()) is None:
+            records = {record["shard"]: record for record in self.shards}
+            write_file(self.folder / "seal.json", encode_record("seal", {"records": records}))
+
+    @cached_property
+    def _live(self) -> tuple[Keys, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Keys, shard and row in the shard of every row; the first record of a key wins."""
+        seen: set[bytes] = set()
+        keys: list[bytes] = []
+        places: list[tuple[int, int]] = []
+        for number, record in enumerate(self.shards):
+            for row, key in enumerate(row_keys(record)):
+                if key not in seen:
+                    seen.add(key)
+                    keys.append(key)
+                    places.append((number, row))
+        where = np.array(places, dtype=np.int64).reshape(-1, 2)
+        return pack_keys(keys), where[:, 0], where[:, 1]
+
+    @property
+    def keys(self) -> Keys:
+        """Keys of all rows, uint8 [rows, 16], in the table's row order."""
+        return self._live[0]
+
+    @cached_property
+    def failed(self) -> dict[bytes, str]:
+        """Keys that stage 1 recorded as failed and that no shard has -> the error."""
+        failures = {key: why for record in self.shards for key, why in failed_keys(record).items()}
+        present = {key.tobytes() for key in self.keys}
+        return {key: why for key, why in failures.items() if key not in present}
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one stored row."""
+        return int(np.prod(self.row_shape)) * (4 if self.dtype == "float32" else 2)
+
+    @cached_property
+    def _index(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        pairs = _halves(self.keys)
+        order = np.lexsort((pairs[:, 1], pairs[:, 0])).astype(np.int64)
+        return pairs[order], order
+
+    def row_index(self, keys: Keys) -> npt.NDArray[np.int64]:
+        """Row of each key [n, 16] -> int64 [n]; -1 where the table has none."""
+        wanted = _halves(keys)
+        pairs, order = self._index
+        found = np.full(len(wanted), -1, dtype=np.int64)
+        if len(pairs) == 0:
+            return found
+        place = np.searchsorted(pairs[:, 0], wanted[:, 0])
+        open_ = np.flatnonzero(place < len(pairs))
+        while len(open_):  # one round, unless first halves of keys collide
+            at = pairs[place[open_]]
+            same = at[:, 0] == wanted[open_, 0]
+            hit = same & (at[:, 1] == wanted[open_, 1])
+            found[open_[hit]] = order[place[open_[hit]]]
+            open_ = open_[same & ~hit]
+            place[open_] += 1
+            open_ = open_[place[open_] < len(pairs)]
+        return found
+
+    def mapped(self, number: int) -> torch.Tensor:
+        """All rows of one shard, mapped from its file. Raises DamagedError where it is missing or
+        too short."""
+        record = self.shards[number]
+        for problem in check_files(self.folder, record, content=False):
+            raise DamagedError(
+                f"table {self.name}: {problem}; mend it: python -m precompute ... --repair"
+            )
+        array = record["arrays"]["rows"]
+        return map_tensor(
+            self.folder / record["files"][array["file"]]["path"],
+            offset=array["offset"],
+            dtype=self.dtype,
+            shape=tuple(array["shape"]),
+        )
+
+    def tensor(self) -> torch.Tensor:
+        """All rows [rows, *row_shape] in the stored type: mapped where one shard holds them all in
+        order, otherwise read once into memory."""
+        import torch
+
+        _, shard, row = self._live
+        if len(self.shards) == 1 and len(row) == self.shards[0]["rows"]:
+            return self.mapped(0)
+        rows = torch.empty((len(self), *self.row_shape), dtype=torch_type(self.dtype))
+        for number in range(len(self.shards)):
+            mine = np.flatnonzero(shard == number)
+            if len(mine):
+                first, last = int(mine[0]), int(mine[-1]) + 1  # rows of a shard are consecutive
+                source = self.mapped(number)
+                picked = source if len(mine) == len(source) else source[torch.from_numpy(row[mine])]
+                rows[first:last] = picked
+        return rows
+
+    def rows(self, keys: Sequence[str | bytes]) -> torch.Tensor:
+        """Rows of several keys [len(keys), *row_shape], in their order. Raises KeyNotFoundError."""
+        import torch
+
+        index = self.row_index(pack_keys([self._key(key) for key in keys]))
+        if len(index) and index.min() < 0:
+            missing = keys[int(np.flatnonzero(index < 0)[0])]
+            raise KeyNotFoundError(
+                f"table {self.name}: no row for {missing!r} "
+                f"({int((index < 0).sum())} of {len(index)} keys are missing); "
+                "expected "
+                + ("a text" if self.modality == "text" else "an image key of 32 hex digits")
+                + " that was encoded"
+            )
+        _, shard, row = self._live
+        out = torch.empty((len(index), *self.row_shape), dtype=torch_type(self.dtype))
+        for number in np.unique(shard[index]):
+            here = np.flatnonzero(shard[index] == number)
+            out[torch.from_numpy(here)] = self.mapped(int(number))[
+                torch.from_numpy(row[index[here]])
+            ]
+        return out
+
+    def __getitem__(self, key: str | bytes) -> torch.Tensor:
+        """One row. A key is the text itself, or an image's hex content key (or the 16 bytes)."""
+        return self.rows([key])[0]
+
+    def _key(self, key: str | bytes) -> bytes:
+        if isinstance(key, bytes):
+            return key
+        if self.modality == "text":
+            return text_key(key)
+        try:
+            raw = bytes.fromhex(key)
+        except ValueError:
+            raw = b""
+        if len(raw) != KEY_BYTES:
+            raise KeyNotFoundError(
+                f"table {self.name}: {key!r} is not an image key; expected 32 hex digits"
+            )
+        return raw
+
+    def texts(self) -> list[str]:
+        """The texts of a text table's rows, in row order."""
+        if self.modality != "text":
+            raise CacheError(f"table {self.name}: holds images, it has no texts")
+        _, shard, row = self._live
+        per_shard = [
+            read_texts(
+                read_array(self.folder, record, "texts"),
+                read_array(self.folder, record, "text_offsets"),
+            )
+            for record in self.shards
+        ]
+        return [per_shard[s][r] for s, r in zip(shard.tolist(), row.tolist(), strict=True)]
+
+    def specs(self) -> list[dict[str, Any]]:
+        """The encoder specs that resolved to this table."""
+        return [
+            read_record(path, "spec")["spec"]
+            for path in sorted((self.folder / "specs").glob("*.json"))
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Table {self.name}: {len(self)} rows {list(self.row_shape)}>"
+
+
+def _halves(keys: Keys) -> npt.NDArray[np.uint64]:
+    """Keys [n, 16] as pairs of integers [n, 2] that sort as the bytes do, which numpy does fast."""
+    return np.ascontiguousarray(keys).view(">u8").reshape(-1, 2).astype(np.uint64)
