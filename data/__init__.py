@@ -1,0 +1,1 @@
+"""Dataset adapters: each yields `data.example.Example`; `data.registry` lists their names."""
