@@ -1,0 +1,169 @@
+"""What is computed and stored, what does not fit, and the probe items."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import begin
+
+from precompute import numerics
+from precompute.canaries import COUNT, check_drift, measure, stored_rows
+from precompute.encoders.base import Encoder
+from precompute.errors import PrecomputeError
+from precompute.numerics import Numerics, check_finite, raw_rows, to_stored
+from vqa_cache.errors import CacheError, RefusedError
+from vqa_cache.keys import canonical_json
+from vqa_cache.spec import EncoderSpec
+from vqa_cache.table import Table
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
+def test_rows_as_bytes(dtype: str) -> None:
+    rows = torch.tensor([[1.5, -2.0], [0.0, 3.0]])
+    stored = to_stored(rows, dtype)
+    raw = raw_rows(stored)
+    assert raw.dtype == ("uint16" if dtype == "bfloat16" else dtype)
+    assert raw.tobytes() == stored.view(torch.uint8).numpy().tobytes()
+    assert check_finite(rows, stored) == {}
+
+
+def test_what_does_not_fit_names_the_value_and_the_remedy() -> None:
+    rows = torch.tensor([[1.0, 2.0], [-70000.0, 3.0], [65504.0, 0.0]])
+    wrong = check_finite(rows, to_stored(rows, "float16"))
+    assert list(wrong) == [1]
+    assert wrong[1].startswith("value 70000 does not fit in float16 (at most 65504)")
+    assert "--dtype bf16" in wrong[1]
+    assert check_finite(rows, to_stored(rows, "bfloat16")) == {}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_the_encoders_fault(value: float) -> None:
+    rows = torch.zeros(3, 2, 2)
+    rows[2, 1, 0] = value
+    for dtype in ("float16", "float32", "bfloat16"):
+        assert check_finite(rows, to_stored(rows, dtype)) == {
+            2: "the encoder's output is not finite"
+        }
+
+
+class Texts(Encoder):
+    """Rows of [length, length * gain]."""
+
+    modality = "text"
+    library = "test"
+    label = "lengths"
+    row_shape = (2,)
+    pooling = "none"
+    batch_size = 4
+    batch_kind = "in-order"
+    gain = 1.0
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__(EncoderSpec("hf", "lengths", None, "mean"), torch.nn.Linear(2, 2))
+        self.gain = gain
+
+    def prepare(self, item: str) -> int:
+        return len(item)
+
+    def length(self, prepared: int) -> int:
+        return prepared
+
+    def encode(self, prepared: Sequence[int]) -> torch.Tensor:
+        lengths = torch.tensor(prepared, dtype=torch.float32)
+        return torch.stack([lengths, lengths * self.gain], dim=1)
+
+    def architecture(self) -> dict[str, Any]:
+        return {}
+
+    def preprocessing(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
+    """A table whose record holds the canaries of Texts(1)."""
+    made = begin(tmp_path / "cache", modality="text", row_shape=(2,))
+    monkeypatch.setitem(
+        made.record, "canaries", measure(Texts(), Numerics("fp32"), "float16").as_json()
+    )
+    monkeypatch.setitem(made.record, "threads", torch.get_num_threads())
+    return made
+
+
+def test_canaries_are_kept_as_they_are_stored(table: Table) -> None:
+    kept = table.record["canaries"]
+    assert kept["count"] == COUNT == 4
+    assert kept["cosine_worst"] == kept["cosine_mean"] == 1.0
+    assert len(base64.b64decode(kept["rows"])) == 4 * 2 * 2
+    rows = stored_rows(table)
+    assert rows.dtype == torch.float16
+    np.testing.assert_array_equal(rows[:, 0], rows[:, 1])
+    check_drift(table, Texts(), Numerics("fp32"))
+
+
+def test_a_changed_encoder_is_refused(table: Table) -> None:
+    check_drift(table, Texts(1.001), Numerics("fp32"))
+    with pytest.raises(RefusedError, match=r"worst cosine to the stored ones is 0\.9\d+, expected"):
+        check_drift(table, Texts(2.0), Numerics("fp32"))
+    with pytest.raises(RefusedError):
+        check_drift(table, Texts(float("nan")), Numerics("fp32"))
+
+
+def test_another_thread_count_must_match_bit_for_bit(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(table.record, "threads", 16)
+    check_drift(table, Texts(), Numerics("fp32"))
+    with pytest.raises(RefusedError, match=r"begun with 16 threads.*OMP_NUM_THREADS=16"):
+        check_drift(table, Texts(1.001), Numerics("fp32"))
+
+
+def test_rows_of_zeros_are_no_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cosine says nothing about a row of zeros, which a rectified block can give."""
+
+    class Zeros(Texts):
+        def encode(self, prepared: Sequence[int]) -> torch.Tensor:
+            return torch.zeros(len(prepared), 2)
+
+    table = begin(tmp_path / "cache", modality="text", row_shape=(2,))
+    measured = measure(Zeros(), Numerics("fp32"), "float16")
+    monkeypatch.setitem(table.record, "canaries", measured.as_json())
+    monkeypatch.setitem(table.record, "threads", torch.get_num_threads())
+    check_drift(table, Zeros(), Numerics("fp32"))
+    with pytest.raises(RefusedError):
+        check_drift(table, Texts(), Numerics("fp32"))
+
+
+@pytest.mark.parametrize("gain", [1e6, float("nan")])
+def test_canaries_that_do_not_fit_make_no_broken_record(gain: float) -> None:
+    """The cosine of such rows is no number, which no record can hold."""
+    with suppress(PrecomputeError, CacheError):  # a clear error is as good
+        canonical_json(measure(Texts(gain), Numerics("fp32"), "float16").as_json())
+
+
+def test_precision_is_chosen_by_measured_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Texts()
+    for gains, expected in (([1.0], "fp32"), ([9.0, 1.0], "fp32"), ([9.0, 1.4], "bf16")):
+        left = iter(gains)
+        monkeypatch.setattr(numerics, "_gain", lambda *_, left=left: next(left))
+        assert numerics.choose_precision(encoder, [1, 2]) == expected
+
+
+def test_bf16_computes_in_bf16() -> None:
+    class Linear(Texts):
+        def encode(self, prepared: Sequence[int]) -> torch.Tensor:
+            return self.module(torch.tensor([[float(n), 1.001] for n in prepared]))
+
+    encoder = Linear()
+    exact = Numerics("fp32").encode(encoder, [1, 2])
+    fast = Numerics("bf16").encode(encoder, [1, 2])
+    assert exact.dtype == fast.dtype == torch.float32
+    assert not torch.equal(exact, fast)
+    assert torch.equal(fast, fast.bfloat16().float())

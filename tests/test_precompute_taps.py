@@ -1,0 +1,79 @@
+"""Taps at named blocks, and pooling."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from precompute.encoders.taps import BlockTap, pool_grid, pool_mean
+from precompute.errors import EncoderError
+
+
+def small() -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential()
+    model.add_module("one", torch.nn.Conv2d(3, 4, 3, padding=1))
+    model.add_module(
+        "two", torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv2d(4, 5, 3, stride=2))
+    )
+    model.add_module("list", torch.nn.ModuleList([torch.nn.ReLU()]))
+    return model
+
+
+def test_a_block_gives_its_output_and_stops() -> None:
+    model = small()
+    pixels = torch.randn(2, 3, 9, 9)
+    expected = model[:1](pixels)
+    model[1].register_forward_hook(lambda *_: pytest.fail("ran past the tap"))
+    tap = BlockTap(model, "one", "spec")
+    assert torch.equal(tap(input=pixels), expected)
+    assert torch.equal(tap(input=pixels), expected)  # as often as wanted
+
+
+def test_an_unknown_block_lists_the_known() -> None:
+    with pytest.raises(
+        EncoderError, match=r"spec: no block named 'three'; the model has: one, two"
+    ):
+        BlockTap(small(), "three", "spec")
+
+
+def test_a_block_that_never_runs_is_a_clear_error() -> None:
+    model = small()
+    model.forward = lambda **inputs: inputs  # type: ignore[assignment]
+    with pytest.raises(EncoderError, match="list"):
+        BlockTap(model, "list", "spec")(input=torch.zeros(1, 3, 4, 4))
+
+
+def test_a_grid_is_row_major_averages() -> None:
+    maps = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).reshape(2, 3, 4, 4)
+    pooled = pool_grid(maps, 2, 0)
+    assert pooled.shape == (2, 4, 3)
+    for cell, (rows, columns) in enumerate(
+        ((slice(0, 2), slice(0, 2)), (slice(0, 2), slice(2, 4)),
+         (slice(2, 4), slice(0, 2)), (slice(2, 4), slice(2, 4)))
+    ):  # fmt: skip
+        torch.testing.assert_close(pooled[:, cell], maps[:, :, rows, columns].mean((2, 3)))
+    torch.testing.assert_close(pool_grid(maps, 1, 0)[:, 0], pool_mean(maps, 0))
+
+
+def test_tokens_are_a_map_behind_the_prefix() -> None:
+    maps = torch.randn(2, 5, 4, 4)
+    prefix = torch.full((2, 3, 5), 1e6)
+    tokens = torch.cat([prefix, maps.flatten(2).transpose(1, 2)], dim=1)
+    torch.testing.assert_close(pool_grid(tokens, 2, 3), pool_grid(maps, 2, 0))
+    torch.testing.assert_close(pool_mean(tokens, 3), pool_mean(maps, 0))
+
+
+@pytest.mark.parametrize(
+    ("features", "grid"),
+    [(torch.zeros(1, 3, 4, 4), 5), (torch.zeros(1, 7, 3), 2), (torch.zeros(1, 3), 1)],
+)
+def test_what_has_no_such_raster(features: torch.Tensor, grid: int) -> None:
+    with pytest.raises(EncoderError, match="grid="):
+        pool_grid(features, grid, 0)
+
+
+def test_halves_are_pooled_as_floats() -> None:
+    maps = torch.full((1, 1, 64, 64), 60000.0, dtype=torch.float16)
+    assert pool_mean(maps, 0).item() == 60000.0
+    assert pool_grid(maps, 1, 0).dtype == torch.float32

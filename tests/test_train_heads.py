@@ -1,0 +1,271 @@
+"""Heads, fusions and the answer matrix: values, gradients, refusals, the cosine head's floor."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from train import fusion, heads
+from train.answer_vectors import pairwise_cosines, prepare
+from train.errors import TrainError
+from train.heads import CosineHead, LinearHead, MlpHead
+from train.lookup import takes
+from train.losses import CrossEntropy
+
+OPTIONS: dict[str, dict[str, Any]] = {"mlp": {"hidden": [8]}, "cosine": {"hidden": [8]}}
+SIZES = {"image": 6, "text": 3}
+
+
+def build(name: str, in_features: int = 5, answers: int = 4) -> torch.nn.Module:
+    factory = heads.lookup(name)
+    given: list[Any] = [in_features, answers]
+    if takes(factory, "answer_vectors"):
+        given.append(torch.randn(answers, 7))
+    return factory(*given, **OPTIONS.get(name, {}))
+
+
+@pytest.mark.parametrize("name", heads.HEADS)
+def test_head_gives_a_logit_per_answer_and_every_weight_a_gradient(name: str) -> None:
+    torch.manual_seed(0)
+    head = build(name)
+    logits = head(torch.randn(9, 5))
+    assert logits.shape == (9, 4)
+    CrossEntropy()(logits, torch.arange(9) % 4).backward()
+    without = [n for n, p in head.named_parameters() if p.grad is None or not p.grad.abs().sum()]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", fusion.FUSIONS)
+@pytest.mark.parametrize("sizes", [SIZES, {"text": 3}])
+def test_fusion_has_the_width_it_says_and_passes_gradients(
+    name: str, sizes: dict[str, int]
+) -> None:
+    torch.manual_seed(0)
+    join = fusion.lookup(name)(sizes)
+    inputs = {m: torch.randn(5, width, requires_grad=True) for m, width in sizes.items()}
+    fused = join(inputs)
+    assert fused.shape == (5, join.out_features)
+    fused.square().sum().backward()
+    for modality, tensor in inputs.items():
+        assert tensor.grad is not None, modality
+        assert (tensor.grad.abs().sum(dim=1) > 0).all(), modality
+
+
+def test_concat_puts_the_image_first() -> None:
+    inputs = {"image": torch.ones(2, 6), "text": torch.zeros(2, 3)}
+    assert fusion.Concat(SIZES)(inputs).tolist() == [[1.0] * 6 + [0.0] * 3] * 2
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"), [("tanh", math.tanh(2) * math.tanh(-3)), ("relu", 0), ("none", -6)]
+)
+def test_product_multiplies_projections(activation: Any, expected: float) -> None:
+    join = fusion.Product({"image": 1, "text": 1}, dim=1, activation=activation)
+    with torch.no_grad():
+        for projection in join.projections.values():
+            projection.weight.fill_(1)
+            projection.bias.fill_(0)
+    fused = join({"image": torch.tensor([[2.0]]), "text": torch.tensor([[-3.0]])})
+    assert fused.item() == pytest.approx(expected)
+
+
+def test_product_with_l2_keeps_directions_alone() -> None:
+    join = fusion.Product({"image": 4}, dim=9, activation="none", l2=True)
+    with torch.no_grad():
+        join.projections["image"].bias.zero_()
+    row = torch.randn(1, 4)
+    assert torch.allclose(join({"image": row}), join({"image": 5 * row}), atol=1e-6)
+    assert join({"image": row}).norm().item() == pytest.approx(3.0, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("lookup", "kind", "known"),
+    [(heads.lookup, "head", "cosine, linear, mlp"), (fusion.lookup, "fusion", "concat, product")],
+)
+def test_unknown_name_lists_the_known_ones(lookup: Any, kind: str, known: str) -> None:
+    with pytest.raises(TrainError, match=f"unknown {kind} 'nope'; known: {known}"):
+        lookup("nope")
+
+
+def test_mlp_layers_in_the_order_of_the_docstring() -> None:
+    head = MlpHead(
+        5,
+        2,
+        hidden=[4, 3],
+        dropout=0.5,
+        dropout_input=0.2,
+        batch_norm=True,
+        batch_norm_input=True,
+    )
+    kinds = [type(layer).__name__ for layer in head.layers]
+    block = ["Linear", "BatchNorm1d", "ReLU", "Dropout"]
+    assert kinds == ["BatchNorm1d", "Dropout", *block, *block]
+    assert head.output.in_features == 3
+
+
+def test_mlp_without_hidden_layers_is_linear() -> None:
+    mlp, line = MlpHead(5, 2, hidden=[]), LinearHead(5, 2)
+    line.output.load_state_dict(mlp.output.state_dict())
+    rows = torch.randn(3, 5)
+    assert torch.equal(mlp(rows), line(rows))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": [0]}, r"hidden is \[0\]; expected widths of at least 1"),
+        ({"hidden": [4], "dropout": 1.0}, r"dropout is 1.0; expected 0 <= dropout < 1"),
+        ({"hidden": [4], "dropout_input": -0.1}, r"dropout_input is -0.1"),
+    ],
+)
+def test_mlp_refuses_options_out_of_range(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MlpHead(5, 2, **options)
+
+
+# ---------------------------------------------------------------- cosine
+
+
+def trained_loss(head: CosineHead, fused: torch.Tensor, targets: torch.Tensor) -> float:
+    """The lowest loss that direct optimisation of the head reaches."""
+    loss = CrossEntropy()
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        value = loss(head(fused), targets)
+        value.backward()
+        optimizer.step()
+    return loss(head(fused), targets).item()
+
+
+def test_without_a_scale_the_loss_cannot_fall_under_its_floor() -> None:
+    """The best geometry there is: the truth points one way, the 999 others the opposite way."""
+    torch.manual_seed(0)
+    answers = 1000
+    floor = math.log(1 + (answers - 1) * math.exp(-2))
+    assert floor == pytest.approx(4.914, abs=5e-4)
+    vectors = torch.zeros(answers, 4)
+    vectors[:, 0] = -1
+    vectors[0, 0] = 1
+    fused, targets = torch.randn(8, 4), torch.zeros(8, dtype=torch.int64)
+
+    unscaled = CosineHead(4, answers, vectors, hidden=[], answers="none", scaled=False)
+    reached = trained_loss(unscaled, fused, targets)
+    assert floor - 1e-4 <= reached <= floor + 0.01
+
+    scaled = CosineHead(4, answers, vectors, hidden=[], answers="none")
+    assert trained_loss(scaled, fused, targets) < 0.05
+
+
+def test_unscaled_logits_stay_within_one() -> None:
+    torch.manual_seed(0)
+    head = CosineHead(5, 50, torch.randn(50, 8), hidden=[], answers="none", scaled=False)
+    assert head.log_scale is None
+    assert head(100 * torch.randn(64, 5)).abs().max() <= 1 + 1e-6
+
+
+def test_cosine_logits_are_scale_times_cosine_plus_bias() -> None:
+    torch.manual_seed(0)
+    vectors = torch.randn(6, 3)
+    head = CosineHead(5, 6, vectors, hidden=[], answers="none", answer_bias=True)
+    assert head.answer_bias is not None
+    with torch.no_grad():
+        head.answer_bias.copy_(torch.arange(6.0))
+    rows = torch.randn(2, 5)
+    predicted = head.output(rows)
+    cosine = torch.nn.functional.cosine_similarity(predicted[:, None], vectors[None], dim=2)
+    assert torch.allclose(head(rows), cosine / 0.07 + torch.arange(6.0), atol=1e-4)
+
+
+def test_scale_is_capped_and_comes_back_from_the_cap() -> None:
+    head = CosineHead(5, 6, torch.randn(6, 3), hidden=[])
+    assert head.log_scale is not None
+    assert head.scale().item() == pytest.approx(1 / 0.07)
+    with torch.no_grad():
+        head.log_scale.fill_(10)
+    assert head.eval().scale().item() == pytest.approx(100)
+    scale = head.train().scale()
+    scale.backward()
+    assert scale.item() == pytest.approx(100)
+    assert head.log_scale.item() == pytest.approx(math.log(100))
+    assert head.log_scale.grad is not None
+    assert head.log_scale.grad.item() == pytest.approx(100), "at the cap it still gets a gradient"
+
+
+def test_answers_are_a_buffer_and_never_trained() -> None:
+    head = CosineHead(5, 6, torch.randn(6, 3), hidden=[4])
+    assert "answers" in head.state_dict()
+    assert "answers" not in dict(head.named_parameters())
+
+
+def test_answer_vectors_must_fit_the_vocabulary() -> None:
+    with pytest.raises(ValueError, match=r"has shape \[5, 3\]; expected \[6, width\]"):
+        CosineHead(5, 6, torch.randn(5, 3), hidden=[])
+
+
+# ---------------------------------------------------------------- answer matrix
+
+
+def narrow_cone(answers: int = 60, width: int = 8) -> torch.Tensor:
+    """Vectors that share a large direction, as embeddings of short answers do."""
+    torch.manual_seed(0)
+    return torch.randn(answers, width) + 20
+
+
+@pytest.mark.parametrize("how", ["centre", "zscore", "whiten", "none"])
+def test_prepared_rows_have_length_one(how: Any) -> None:
+    assert torch.allclose(prepare(narrow_cone(), how).norm(dim=1), torch.ones(60), atol=1e-5)
+
+
+def test_centring_by_hand() -> None:
+    prepared = prepare(torch.tensor([[3.0, 0.0], [1.0, 0.0]]), "centre")
+    assert prepared.tolist() == [[1.0, 0.0], [-1.0, 0.0]]
+
+
+def test_zscore_by_hand() -> None:
+    # mean (1, 3), unbiased deviation (1, 3): rows become (-1, -1), (1, 0), (0, 1)
+    vectors = torch.tensor([[0.0, 0.0], [2.0, 3.0], [1.0, 6.0]])
+    root = math.sqrt(0.5)
+    expected = torch.tensor([[-root, -root], [1.0, 0.0], [0.0, 1.0]])
+    assert torch.allclose(prepare(vectors, "zscore"), expected, atol=1e-6)
+
+
+def test_whitened_directions_are_uncorrelated() -> None:
+    torch.manual_seed(0)
+    mixed = torch.randn(4000, 6) @ torch.randn(6, 6) + 5
+    prepared = prepare(mixed, "whiten")  # each row is scaled to length 1 at the end
+    second = prepared.T @ prepared / len(prepared)
+    assert torch.allclose(second, torch.eye(6) / 6, atol=0.02)
+
+
+@pytest.mark.parametrize("answers", [5, 8])
+def test_whitening_needs_more_answers_than_dimensions(answers: int) -> None:
+    with pytest.raises(ValueError, match=f"found {answers} answers of 8 dimensions; use 'centre'"):
+        prepare(torch.randn(answers, 8), "whiten")
+
+
+def test_an_answer_equal_to_the_mean_stays_zero() -> None:
+    prepared = prepare(torch.tensor([[1.0], [2.0], [3.0]]), "centre")
+    assert prepared[1].tolist() == [0.0]
+
+
+def test_pairwise_cosines_fall_when_the_common_direction_goes() -> None:
+    before, after = pairwise_cosines(narrow_cone()), pairwise_cosines(narrow_cone(), "centre")
+    assert before["mean"] > 0.99
+    assert abs(after["mean"]) < 0.05
+    assert after["min"] < after["p5"] < -0.3 < after["median"] < after["p95"] < after["max"]
+
+
+def test_pairwise_cosines_by_hand() -> None:
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])  # cosines 0, -1, 0
+    figures = pairwise_cosines(vectors)
+    assert figures["mean"] == pytest.approx(-1 / 3)
+    assert (figures["min"], figures["median"], figures["max"]) == (-1, 0, 0)
+
+
+def test_pairwise_cosines_need_two_answers() -> None:
+    with pytest.raises(ValueError, match="at least 2 answers, found 1"):
+        pairwise_cosines(torch.ones(1, 3))

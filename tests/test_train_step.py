@@ -1,0 +1,221 @@
+"""Losses, optimisers, schedules, seeds and the step engine."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from train import losses, optimizers
+from train.errors import TrainError
+from train.fusion import Concat
+from train.heads import MlpHead
+from train.losses import IGNORED, CrossEntropy
+from train.seeds import batch_bounds, derive_seed, epoch_order
+from train.step import AnswerModel, TrainingStep, forward
+
+ROOT = Path(__file__).parent.parent
+
+
+def small_model(seed: int = 0, **options: Any) -> AnswerModel:
+    torch.manual_seed(seed)
+    return AnswerModel(Concat({"image": 3}), MlpHead(3, 4, hidden=[8], **options))
+
+
+def small_batch() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {"image": torch.randn(6, 3, generator=generator)}, torch.tensor([0, 1, 2, 3, 0, 1])
+
+
+def step_of(model: AnswerModel, *, lr: float = 0.01, steps: int = 10, **options: Any) -> Any:
+    return TrainingStep(
+        model,
+        CrossEntropy(),
+        optimizers.adamw(model, lr=lr),
+        schedule=optimizers.constant(steps),
+        seed=0,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_loss_falls_towards_the_truth(name: str) -> None:
+    loss, targets = losses.lookup(name)(), torch.tensor([0, 1])
+    assert loss(5 * torch.eye(2), targets) < loss(torch.zeros(2, 2), targets)
+
+
+def test_cross_entropy_by_hand_and_ignored_targets() -> None:
+    logits = torch.tensor([[0.0, math.log(3)], [9.0, -9.0]])
+    assert CrossEntropy()(logits, torch.tensor([1, IGNORED])).item() == pytest.approx(
+        math.log(4 / 3)
+    )
+    assert CrossEntropy()(logits, torch.full((2,), IGNORED)).item() == 0
+
+
+def test_label_smoothing_by_hand() -> None:
+    logits = torch.tensor([[0.0, math.log(3)]])  # probabilities 1/4 and 3/4
+    value = CrossEntropy(label_smoothing=0.2)(logits, torch.tensor([1])).item()
+    assert value == pytest.approx(-0.9 * math.log(3 / 4) - 0.1 * math.log(1 / 4))
+    with pytest.raises(ValueError, match=r"label_smoothing is 1.0; expected 0 <="):
+        CrossEntropy(label_smoothing=1.0)
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_optimiser_lowers_the_loss(name: str) -> None:
+    model, (inputs, targets) = small_model(), small_batch()
+    optimizer = optimizers.lookup(name)(model, lr=0.05)
+    schedule = optimizers.constant(40)
+    step = TrainingStep(model, CrossEntropy(), optimizer, schedule=schedule, seed=0)
+    values = [step(inputs, targets, number).item() for number in range(40)]
+    assert values[-1] < 0.7 * values[0]
+
+
+def test_matrices_decay_and_nothing_else() -> None:
+    matrices, others = optimizers.parameter_groups(small_model(batch_norm=True), 0.1)
+    assert (matrices["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+    assert [p.ndim for p in matrices["params"]] == [2, 2]  # type: ignore[attr-defined]
+    assert {p.ndim for p in others["params"]} == {1}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", optimizers.SCHEDULES)
+def test_schedule_warms_up_then_follows_its_shape(name: str) -> None:
+    factor = optimizers.lookup_schedule(name)(12, warmup_steps=4)
+    assert [factor(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert factor(4) == 1.0
+    halfway = {"constant": 1.0, "linear": 0.5, "cosine": 0.5}[name]
+    assert factor(8) == pytest.approx(halfway)
+    with pytest.raises(ValueError, match="warmup_steps is 13; expected 0 to 12"):
+        optimizers.lookup_schedule(name)(12, warmup_steps=13)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_schedule_ends_at_final(name: str) -> None:
+    assert optimizers.lookup_schedule(name)(10, final=0.1)(10) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("lookup", [losses.lookup, optimizers.lookup, optimizers.lookup_schedule])
+def test_unknown_names_list_the_known_ones(lookup: Any) -> None:
+    with pytest.raises(TrainError, match=r"unknown .* 'nope'; known: "):
+        lookup("nope")
+
+
+def test_learning_rate_follows_the_step() -> None:
+    model, (inputs, targets) = small_model(), small_batch()
+    step = TrainingStep(
+        model,
+        CrossEntropy(),
+        optimizers.sgd(model, lr=0.5),
+        schedule=optimizers.linear(10),
+        seed=0,
+    )
+    step(inputs, targets, 4)
+    assert [group["lr"] for group in step.optimizer.param_groups] == [pytest.approx(0.3)] * 2
+    assert step.lr(4) == pytest.approx(0.3)
+
+
+def test_dropout_of_a_step_does_not_depend_on_earlier_steps() -> None:
+    inputs, targets = small_batch()
+
+    def loss_at(number: int, before: int, **seeds: int) -> float:
+        step = step_of(small_model(dropout=0.5))
+        step.seed = seeds.get("seed", 0)
+        torch.rand(before)
+        return float(step(inputs, targets, number))
+
+    assert loss_at(7, before=0) == loss_at(7, before=123)
+    assert loss_at(7, before=0) != loss_at(8, before=0)
+    assert loss_at(7, before=0) != loss_at(7, before=0, seed=1)
+
+
+def test_same_seed_gives_the_same_weights() -> None:
+    inputs, targets = small_batch()
+    trained = []
+    for _ in range(2):
+        model = small_model(dropout=0.5)
+        step = step_of(model)
+        for number in range(5):
+            step(inputs, targets, number)
+        trained.append(model.state_dict())
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+
+
+def test_bf16_computes_in_bfloat16_and_keeps_float32_weights() -> None:
+    model, (inputs, targets) = small_model(), small_batch()
+    step_of(model, precision="bf16")(inputs, targets, 0)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    exact, rough = forward(model, inputs, "fp32"), forward(model, inputs, "bf16")
+    assert rough.dtype == torch.float32
+    assert not torch.equal(exact, rough)
+    assert torch.allclose(exact, rough, atol=0.05)
+
+
+def test_seeds_separate_their_parts() -> None:
+    assert derive_seed(1, "step", 2) == derive_seed(1, "step", 2)
+    drawn = {derive_seed(*parts) for parts in [(1, 23), (12, 3), ("123",), (1, "step", 23)]}
+    assert len(drawn) == 4
+    assert all(0 <= seed < 2**63 for seed in drawn)
+
+
+def test_order_follows_data_seed_and_epoch() -> None:
+    first = epoch_order(50, data_seed=0, epoch=3)
+    assert sorted(first.tolist()) == list(range(50))
+    assert torch.equal(first, epoch_order(50, data_seed=0, epoch=3))
+    assert not torch.equal(first, epoch_order(50, data_seed=0, epoch=4))
+    assert not torch.equal(first, epoch_order(50, data_seed=1, epoch=3))
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "expected"),
+    [
+        (0, 4, []),
+        (1, 4, [(0, 1)]),
+        (4, 4, [(0, 4)]),
+        (5, 4, [(0, 5)]),  # the one left over joins the batch before
+        (6, 4, [(0, 4), (4, 6)]),
+        (9, 4, [(0, 4), (4, 9)]),
+        (3, 1, [(0, 1), (1, 3)]),
+    ],
+)
+def test_batches_cover_all_and_never_leave_one_alone(
+    n: int, size: int, expected: list[tuple[int, int]]
+) -> None:
+    assert batch_bounds(n, size) == expected
+
+
+def test_batch_norm_survives_every_tail() -> None:
+    for n in range(2, 12):
+        step = step_of(small_model(batch_norm=True, batch_norm_input=True))
+        for number, (first, last) in enumerate(batch_bounds(n, 4)):
+            rows = torch.randn(last - first, 3)
+            assert step({"image": rows}, torch.zeros(len(rows), dtype=torch.int64), number) > 0
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_step_engine_imports_with_torch_alone() -> None:
+    code = (
+        "import sys, train.step, train.heads, train.fusion, train.losses, train.metrics; "
+        "print([m for m in ('pydantic', 'pandas', 'optuna', 'h5py', 'zarr') if m in sys.modules])"
+    )
+    assert run_python(code) == "[]"
+
+
+def test_package_imports_nothing_heavy() -> None:
+    heavy = "('torch', 'numpy', 'pydantic', 'vqa_cache', 'rich')"
+    assert run_python(f"import sys, train; print([m for m in {heavy} if m in sys.modules])") == "[]"
+
+
+def test_trainer_loads_no_encoder_library() -> None:
+    heavy = "('transformers', 'timm', 'open_clip', 'torchvision', 'PIL', 'matplotlib')"
+    code = f"import sys, train.trainer; print([m for m in {heavy} if m in sys.modules])"
+    assert run_python(code) == "[]"

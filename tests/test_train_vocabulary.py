@@ -1,0 +1,71 @@
+"""The answer vocabulary: counting, ties, and what happens to answers outside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.errors import TrainError
+from train.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
+
+TEXTS = ["red", "blue", "", "a dog", "dog"]
+
+
+def test_most_frequent_first_and_ties_in_alphabetical_order() -> None:
+    counts = Counter({"blue": 2, "red": 3, "ash": 2, "zinc": 2, "one": 1})
+    assert most_frequent(counts, k=3).answers == ("red", "ash", "blue")
+
+
+def test_counts_skip_unlabelled_and_keep_the_empty_answer() -> None:
+    codes = np.array([0, 0, -1, 2, 4], np.int32)
+    assert count_answers(codes, TEXTS, normalised=False) == {"red": 2, "": 1, "dog": 1}
+
+
+def test_normalising_merges_answers() -> None:
+    codes = np.array([3, 4, 4, 0], np.int32)
+    assert count_answers(codes, TEXTS, normalised=True) == {"dog": 3, "red": 1}
+    vocabulary = Vocabulary(("dog",), normalised=True)
+    assert vocabulary.truths(codes, TEXTS).tolist() == [0, 0, 0, 1]
+
+
+def test_truths_outside_are_distinct_and_beyond_the_classes() -> None:
+    vocabulary = Vocabulary(("red", "blue"))
+    codes = np.array([0, 3, 1, 4, 3, -1, 2], np.int32)
+    truths = vocabulary.truths(codes, TEXTS).tolist()
+    assert truths[0] == 0
+    assert truths[2] == 1
+    assert truths[5] == -1
+    outside = [truths[i] for i in (1, 3, 4, 6)]
+    assert outside[0] == outside[2]
+    assert sorted(set(outside)) == [2, 3, 4]
+
+
+def test_other_as_a_class_takes_everything_outside() -> None:
+    vocabulary = most_frequent(Counter({"red": 3, "blue": 1}), k=1, other="class")
+    assert vocabulary.answers == ("red", "other")
+    codes = np.array([0, 1, 3, 2], np.int32)
+    assert vocabulary.truths(codes, TEXTS).tolist() == [0, 1, 1, 1]
+
+
+def test_other_that_is_an_answer_is_not_added_twice() -> None:
+    vocabulary = most_frequent(Counter({"other": 3, "blue": 1}), k=1, other="class")
+    assert vocabulary.answers == ("other",)
+
+
+def test_no_answer_at_all_is_an_error() -> None:
+    with pytest.raises(TrainError, match="the training part has no answer; expected labelled"):
+        most_frequent(Counter(), k=5)
+
+
+def test_vocabulary_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "answers.txt"
+    path.write_text("blue\nred\nblue\ngreen\n")
+    assert read_vocabulary(path, k=2).answers == ("blue", "red")
+    with pytest.raises(TrainError, match=r"cannot be read .* expected 'train' or a text file"):
+        read_vocabulary(tmp_path / "absent.txt", k=2)
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(TrainError, match="the file has no line"):
+        read_vocabulary(tmp_path / "empty.txt", k=2)

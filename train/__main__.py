@@ -1,0 +1,114 @@
+"""`python -m train EXP [KEY=VALUE ...]`: train one experiment. The last line is `run: <path>`."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import click
+
+from train.errors import TrainError
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("experiment", required=False)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--seeds", type=click.IntRange(min=1), help="Train with seeds 0 to N - 1.")
+@click.option("--new", is_flag=True, help="Train again although this run exists.")
+@click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
+@click.option("--list", "list_", is_flag=True, help="List the experiments and stop.")
+@click.option("--json", "as_json", is_flag=True, help="With --list: as one JSON object.")
+def command(
+    experiment: str | None,
+    overrides: tuple[str, ...],
+    seeds: int | None,
+    new: bool,
+    cache: Path,
+    runs: Path,
+    list_: bool,
+    as_json: bool,
+) -> None:
+    """Train EXPERIMENT (a name from --list, or a TOML file) on the rows of a cache.
+
+    KEY=VALUE sets a key of the experiment, for example train.epochs=20 or
+    features.dataset=shapes.
+    """
+    if as_json and not list_:
+        raise click.UsageError("--json goes with --list")
+    if list_:
+        list_experiments(as_json)
+    elif experiment is None:
+        raise click.UsageError("name an experiment; --list shows them")
+    else:
+        train_seeds(experiment, overrides, seeds=seeds, new=new, cache=cache, runs=runs)
+
+
+def list_experiments(as_json: bool) -> None:
+    """Names of the experiments with their first line."""
+    from train.config import describe, experiment_files
+
+    found = {name: describe(path) for name, path in experiment_files().items()}
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    width = max(map(len, found), default=0)
+    for name, line in found.items():
+        click.echo(f"{name:{width}}  {line}")
+
+
+def train_seeds(
+    name: str,
+    overrides: tuple[str, ...],
+    *,
+    seeds: int | None,
+    new: bool,
+    cache: Path,
+    runs: Path,
+) -> None:
+    """Train one experiment, once per seed, and print its results."""
+    from rich.console import Console
+
+    from train.config import load_experiment
+    from train.errors import ConfigError
+    from train.progress import say
+    from train.result import headline_split, print_result
+    from train.runs import load_run
+    from train.trainer import train
+
+    if seeds and any(override.partition("=")[0] == "seed" for override in overrides):
+        raise ConfigError(["seed is set twice: by --seeds and by seed=...; leave one out"])
+    console = Console()
+    variants = [()] if seeds is None else [(f"seed={seed}",) for seed in range(seeds)]
+    paths, headlines = [], []
+    for variant in variants:
+        experiment = load_experiment(name, [*overrides, *variant])
+        path = train(experiment, cache=cache, runs=runs, console=console, new=new)
+        result = load_run(path).result
+        print_result(result, console)
+        split = headline_split(result)
+        paths.append(path)
+        headlines.append(result["metrics"][split]["accuracy"])
+    if seeds and seeds > 1:
+        mean, deviation = statistics.mean(headlines), statistics.stdev(headlines)
+        say(console, f"{split} accuracy, {seeds} seeds: {mean:.4f} ± {deviation:.4f} (mean ± sd)")
+    for path in paths:
+        say(console, f"run: {path}")
+
+
+def main() -> None:
+    """Run the command; a user's errors go to stderr, one line each, with exit code 1."""
+    from vqa_cache.errors import CacheError
+
+    try:
+        command(prog_name="python -m train")
+    except (TrainError, CacheError) as error:
+        for line in str(error).splitlines():
+            click.echo(f"error: {line}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

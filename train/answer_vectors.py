@@ -1,0 +1,61 @@
+"""Answer embeddings made fit for a cosine head, and the figures that show why that is needed.
+
+Embeddings of short answers point almost the same way (they are anisotropic), so their cosines are
+nearly equal. Removing what they share (Su et al. 2021, arXiv:2103.15316) spreads them out.
+Statistics come from the given rows alone, which are those of the answer vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch.nn import functional
+
+Preparation = Literal["centre", "whiten", "zscore", "none"]
+_EIGENVALUE_FLOOR = 1e-6  # of the largest; keeps directions without variance from blowing up
+
+
+def prepare(vectors: torch.Tensor, how: Preparation) -> torch.Tensor:
+    """Answer vectors [answers, width] -> float32 [answers, width], each row of length 1.
+
+    centre subtracts the mean row; zscore also divides each dimension by its (unbiased) standard
+    deviation; whiten turns the covariance into the identity. A row equal to the mean stays 0.
+    Raises ValueError where whitening has no more answers than dimensions.
+    """
+    exact = vectors.double()
+    if how != "none":
+        exact = exact - exact.mean(dim=0)
+    if how == "zscore" and len(exact) > 1:
+        deviation = exact.std(dim=0)
+        exact = exact / torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+    if how == "whiten":
+        exact = _whiten(exact)
+    return functional.normalize(exact, dim=1).float()
+
+
+def _whiten(centred: torch.Tensor) -> torch.Tensor:
+    answers, width = centred.shape
+    if answers <= width:
+        raise ValueError(
+            f"answers = 'whiten' needs more answers than dimensions: found {answers} answers of "
+            f"{width} dimensions; use 'centre', or a larger answers.k"
+        )
+    values, directions = torch.linalg.eigh(centred.T @ centred / (answers - 1))
+    kept = values.clamp_min(float(values[-1]) * _EIGENVALUE_FLOOR)
+    whitened: torch.Tensor = centred @ directions / kept.sqrt()
+    return whitened
+
+
+def pairwise_cosines(vectors: torch.Tensor, how: Preparation = "none") -> dict[str, float]:
+    """Mean and percentiles of the cosines between different rows of [answers, width]."""
+    unit = prepare(vectors, how)
+    rows, columns = torch.triu_indices(len(unit), len(unit), offset=1)
+    cosines = (unit @ unit.T)[rows, columns].double()
+    if not len(cosines):
+        raise ValueError(f"pairwise cosines need at least 2 answers, found {len(unit)}")
+    points = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
+    ordered = cosines.sort().values
+    last = len(ordered) - 1
+    figures = {name: float(ordered[round(share * last)]) for name, share in points.items()}
+    return {"mean": float(cosines.mean()), **figures}

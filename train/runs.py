@@ -1,0 +1,129 @@
+"""Run folders: `runs/<run_id>/`.
+
+    config.toml               the config, every default filled in
+    identity.json             digests of config, data and code, which make up the id
+    metrics.jsonl             a row per step and per evaluated epoch; no clock in it
+    checkpoints/best/         weights of the selected epoch (and snapshots beside it)
+    predictions.<split>.json  VQA results format
+    result.json               what other programs read
+
+A run is finished when it has `result.json`, which is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+from train.config import Config, Experiment, to_toml
+from train.errors import TrainError
+from train.identity import identity_of, run_id
+from vqa_cache.durable import remove, write_file
+
+RESULT, CONFIG, IDENTITY, METRICS = "result.json", "config.toml", "identity.json", "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as read from its folder."""
+
+    path: Path
+    config: Config
+    result: dict[str, Any]
+
+
+def load_run(path: Path) -> Run:
+    """Read a finished run. Raises TrainError where there is none."""
+    if not (path / RESULT).is_file():
+        what = "it is not finished" if (path / CONFIG).is_file() else "no run is there"
+        raise TrainError(f"run {path}: no {RESULT}; {what}")
+    config = Config.model_validate(tomllib.loads((path / CONFIG).read_text(encoding="utf-8")))
+    return Run(path, config, json.loads((path / RESULT).read_text(encoding="utf-8")))
+
+
+class RunFolder:
+    """The folder of one run while it is being made."""
+
+    def __init__(self, path: Path, identity: dict[str, str]) -> None:
+        self.path = path
+        self.identity = identity
+        self._log: TextIOWrapper | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it holds a result."""
+        return (self.path / RESULT).is_file()
+
+    @property
+    def begun(self) -> bool:
+        """Whether an earlier attempt left something."""
+        return (self.path / IDENTITY).is_file()
+
+    def begin(self, experiment: Experiment) -> None:
+        """Clear what an unfinished attempt left and write the config."""
+        remove(self.path / CHECKPOINTS)
+        for stale in self.path.glob("predictions.*.json"):
+            remove(stale)
+        self.path.mkdir(parents=True, exist_ok=True)
+        header = f"# {experiment.name}, every default filled in\n"
+        write_file(self.path / CONFIG, (header + to_toml(experiment.config.values())).encode())
+        write_file(self.path / IDENTITY, (json.dumps(self.identity, indent=1) + "\n").encode())
+        self._log = (self.path / METRICS).open("w", encoding="utf-8")  # `close` closes it
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Append a row to metrics.jsonl."""
+        assert self._log is not None
+        self._log.write(json.dumps(row) + "\n")
+
+    def close(self) -> None:
+        """Make metrics.jsonl durable."""
+        if self._log is not None:
+            self._log.flush()
+            os.fsync(self._log.fileno())
+            self._log.close()
+            self._log = None
+
+    def write_predictions(self, split: str, rows: list[dict[str, int | str]]) -> None:
+        """Write predictions.<split>.json, an object a line."""
+        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        write_file(self.path / f"predictions.{split}.json", f"[{lines}]\n".encode())
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write result.json: from now on the run is finished."""
+        self.close()
+        text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+        write_file(self.path / RESULT, (text + "\n").encode())
+
+
+def choose_folder(experiment: Experiment, data_digest: str, runs: Path, *, new: bool) -> RunFolder:
+    """The folder of this run: the one that it already has, or with `new` the next free number."""
+    identity = identity_of(experiment.config, data_digest)
+    base = runs / run_id(experiment.name, identity)
+    if not new or not base.exists():
+        return RunFolder(base, identity)
+    taken = [
+        int(found.group(1))
+        for path in runs.glob(f"{base.name}-*")
+        if (found := re.fullmatch(rf"{re.escape(base.name)}-(\d+)", path.name))
+    ]
+    return RunFolder(runs / f"{base.name}-{max(taken, default=1) + 1}", identity)
+
+
+def unfinished_with_other_code(experiment: Experiment, folder: RunFolder) -> list[Path]:
+    """Unfinished runs of the same experiment, config and data that other code began."""
+    found = []
+    for path in sorted(folder.path.parent.glob(f"{experiment.name}-*/{IDENTITY}")):
+        if (path.parent / RESULT).exists():
+            continue
+        identity = json.loads(path.read_text())
+        same = all(identity.get(key) == folder.identity[key] for key in ("config", "data"))
+        if same and identity.get("code") != folder.identity["code"]:
+            found.append(path.parent)
+    return found

@@ -1,0 +1,190 @@
+"""Resident tables: rows of a cache's table held (or mapped) once, batches gathered by index.
+
+No DataLoader: a batch is one `index_select` into a buffer that is kept from step to step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Normalisation = Literal["none", "l2", "zscore"]
+Load = Literal["auto", "map", "read"]
+Rows = npt.NDArray[np.int64]
+_CHUNK_ROWS = 4096
+_L2_FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class ItemRows:
+    """Which rows each of n examples uses.
+
+    Attributes:
+        rows: int64 [m], in the order of the examples.
+        offsets: None where each example has one row (m = n); otherwise int64 [n + 1]: example i
+            has rows[offsets[i]:offsets[i + 1]] and is given their mean.
+    """
+
+    rows: torch.Tensor
+    offsets: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.offsets is None else len(self.offsets) - 1
+
+    def select(self, examples: torch.Tensor) -> ItemRows:
+        """The same for some of the examples, int64 [k]."""
+        if self.offsets is None:
+            return ItemRows(self.rows[examples])
+        first = self.offsets[examples]
+        counts = self.offsets[examples + 1] - first
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+        within = torch.arange(int(offsets[-1])) - offsets[:-1].repeat_interleave(counts)
+        return ItemRows(self.rows[first.repeat_interleave(counts) + within], offsets)
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """How rows are normalised, with the statistics of the training part that a run keeps.
+
+    Attributes:
+        mean, inverse_deviation: float32 [width] for "zscore", otherwise None.
+    """
+
+    kind: Normalisation
+    mean: torch.Tensor | None = None
+    inverse_deviation: torch.Tensor | None = None
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Normalise float32 [n, width] in place. Each row alone, so chunks do not matter."""
+        if self.mean is not None and self.inverse_deviation is not None:
+            rows.sub_(self.mean).mul_(self.inverse_deviation)
+        elif self.kind == "l2":
+            rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min_(_L2_FLOOR))
+        return rows
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The statistics by name."""
+        named = {"mean": self.mean, "inverse_deviation": self.inverse_deviation}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+
+def fit_normaliser(kind: Normalisation, source: torch.Tensor, train_rows: Rows) -> Normaliser:
+    """Statistics of the given rows (each distinct row once) of [rows, width].
+
+    A dimension that never varies is centred and not scaled.
+    """
+    if kind != "zscore":
+        return Normaliser(kind)
+    rows = np.unique(train_rows)
+    total = torch.zeros(source.shape[1], dtype=torch.float64)
+    for chunk in _chunks(source, rows):
+        total += chunk.sum(dim=0, dtype=torch.float64)
+    mean = total / len(rows)
+    squares = torch.zeros_like(total)
+    for chunk in _chunks(source, rows):
+        squares += (chunk.double() - mean).square_().sum(dim=0)
+    deviation = (squares / len(rows)).sqrt()
+    steady = deviation <= 1e-6 * deviation.max()
+    inverse = torch.where(steady, torch.ones_like(deviation), 1 / deviation)
+    return Normaliser(kind, mean.float(), inverse.float())
+
+
+class ResidentTable:
+    """The rows that a run needs, ready to be gathered.
+
+    Attributes:
+        width: numbers in a row (a grid is flattened, in row-major order).
+        resident: whether rows are in memory in compute type; otherwise they are mapped in stored
+            type and converted batch by batch, to the same numbers.
+    """
+
+    def __init__(
+        self,
+        source: torch.Tensor,
+        used: Rows,
+        normaliser: Normaliser,
+        *,
+        compute_type: torch.dtype = torch.float32,
+        load: Load = "auto",
+    ) -> None:
+        """
+        Args:
+            source: the table, [rows, *row_shape], any float type.
+            used: rows of the table that will be asked for, sorted, distinct.
+        """
+        flat = source.reshape(len(source), -1)
+        self.width = flat.shape[1]
+        self.normaliser = normaliser
+        self.compute_type = compute_type
+        needed = len(used) * self.width * compute_type.itemsize
+        self.resident = load == "read" or (load == "auto" and needed <= available_memory() // 2)
+        self._values = self._read(flat, used) if self.resident else flat
+        self._place = torch.full((len(flat),), -1, dtype=torch.int64)
+        self._place[torch.from_numpy(used)] = (
+            torch.arange(len(used)) if self.resident else torch.from_numpy(used)
+        )
+        self._buffers: dict[str, torch.Tensor] = {}
+
+    def _read(self, flat: torch.Tensor, used: Rows) -> torch.Tensor:
+        values = torch.empty((len(used), self.width), dtype=self.compute_type)
+        start = 0
+        for chunk in _chunks(flat, used):
+            values[start : start + len(chunk)] = self.normaliser(chunk)
+            start += len(chunk)
+        return values
+
+    def local(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows of the table as rows of this object, which `gather` takes."""
+        return self._place[rows]
+
+    def gather(self, items: ItemRows) -> torch.Tensor:
+        """Rows of a batch, [batch, width] in compute type; valid until the next call.
+
+        An example with several items is given the mean of their normalised rows.
+        """
+        rows = self._rows(items.rows)
+        if items.offsets is None:
+            return rows
+        counts = items.offsets.diff()
+        owner = torch.arange(len(counts)).repeat_interleave(counts)
+        sums = torch.zeros((len(counts), self.width)).index_add_(0, owner, rows.float())
+        return sums.div_(counts[:, None]).to(self.compute_type)
+
+    def _rows(self, rows: torch.Tensor) -> torch.Tensor:
+        stored = self._buffer("stored", len(rows), self._values.dtype)
+        torch.index_select(self._values, 0, rows, out=stored)
+        if self.resident:
+            return stored
+        exact = self._buffer("exact", len(rows), torch.float32).copy_(stored)
+        return self.normaliser(exact).to(self.compute_type)
+
+    def _buffer(self, name: str, rows: int, dtype: torch.dtype) -> torch.Tensor:
+        kept = self._buffers.get(name)
+        if kept is None or len(kept) < rows:
+            kept = self._buffers[name] = torch.empty((rows, self.width), dtype=dtype)
+        return kept[:rows]
+
+
+def _chunks(source: torch.Tensor, rows: Rows) -> Iterator[torch.Tensor]:
+    """Rows of [rows, width] as float32 copies, some thousands at a time."""
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        picked = source.index_select(0, torch.from_numpy(rows[start : start + _CHUNK_ROWS]))
+        yield picked.float() if picked.dtype != torch.float32 else picked
+
+
+def available_memory() -> int:
+    """Bytes that can be used without swapping."""
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -1,0 +1,114 @@
+"""The answers that a head chooses from, and every truth as a number.
+
+Truths are coded in one range: 0 to C - 1 are classes of the vocabulary, C and above are answers
+outside it (one number per distinct answer), -1 is an example without an answer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from data.answers import normalise
+from train.errors import TrainError
+
+OTHER = "other"
+Other = Literal["wrong", "class", "drop"]
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Answer texts by class, most frequent first.
+
+    Attributes:
+        answers: one text per class.
+        normalised: whether texts are compared in normalised form.
+        other: what a truth outside means: "wrong" (never right), "class" (the class "other" is
+            its truth) or "drop" (left out).
+    """
+
+    answers: tuple[str, ...]
+    normalised: bool = False
+    other: Other = "wrong"
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def form(self, text: str) -> str:
+        """A text as the vocabulary has it."""
+        return _normalised(text) if self.normalised else text
+
+    def truths(self, answer: npt.NDArray[np.int32], answer_texts: Sequence[str]) -> Codes:
+        """Codes of majority answers [n] (-1 = none) into `answer_texts` -> truths, int64 [n]."""
+        classes = {text: number for number, text in enumerate(self.answers)}
+        coded = np.full(len(answer_texts) + 1, -1, dtype=np.int64)  # the last one: no answer
+        for code in np.unique(answer[answer >= 0]).tolist():
+            form = self.form(answer_texts[code])
+            if form not in classes:
+                classes[form] = classes[OTHER] if self.other == "class" else len(classes)
+            coded[code] = classes[form]
+        return coded[answer]
+
+
+@cache
+def _normalised(text: str) -> str:
+    return normalise(text)
+
+
+def count_answers(
+    codes: npt.NDArray[np.int32], answer_texts: Sequence[str], *, normalised: bool
+) -> Counter[str]:
+    """How often each answer occurs among codes into `answer_texts`; negative codes are none."""
+    counts = np.bincount(codes[codes >= 0], minlength=len(answer_texts))
+    total: Counter[str] = Counter()
+    for code in np.flatnonzero(counts).tolist():
+        text = answer_texts[code]
+        total[_normalised(text) if normalised else text] += int(counts[code])
+    return total
+
+
+def most_frequent(
+    counts: Counter[str], *, k: int, normalised: bool = False, other: Other = "wrong"
+) -> Vocabulary:
+    """The k most frequent answers; equally frequent ones in alphabetical order.
+
+    With other = "class" the class "other" is added behind them unless it is among them. Raises
+    TrainError where there is no answer to count.
+    """
+    if not counts:
+        raise TrainError("the training part has no answer; expected labelled examples in train")
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return _vocabulary((text for text, _ in ranked[:k]), normalised=normalised, other=other)
+
+
+def read_vocabulary(
+    path: Path, *, k: int, normalised: bool = False, other: Other = "wrong"
+) -> Vocabulary:
+    """The first k answers of a text file with one answer a line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainError(
+            f"answers.vocabulary = {str(path)!r}: cannot be read ({error}); expected 'train' or a "
+            "text file with one answer a line"
+        ) from None
+    if not lines:
+        raise TrainError(f"answers.vocabulary = {str(path)!r}: the file has no line")
+    form = _normalised if normalised else str
+    distinct = dict.fromkeys(form(line) for line in lines)
+    return _vocabulary(list(distinct)[:k], normalised=normalised, other=other)
+
+
+def _vocabulary(texts: Iterable[str], *, normalised: bool, other: Other) -> Vocabulary:
+    answers = list(texts)
+    if other == "class" and OTHER not in answers:
+        answers.append(OTHER)
+    return Vocabulary(tuple(answers), normalised, other)
