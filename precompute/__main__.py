@@ -17,6 +17,7 @@ from precompute.experiment import read_features
 from precompute.pipeline import Request, precompute
 from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
+from vqa_cache.allocator import keep_freed_memory
 from vqa_cache.errors import CacheError
 
 _EXIT_STOPPED = 143
@@ -94,6 +95,7 @@ def main(**options: Any) -> None:
     Encoders: timm:MODEL, hf:MODEL@REVISION, dir:FOLDER, pkg:PACKAGE/FOLDER, with options such as
     :tap=layer2 :grid=4 :random=0 (see README).
     """
+    keep_freed_memory()
     stopping = StopSignal()
     try:
         request = _request(options)
@@ -105,7 +107,7 @@ def main(**options: Any) -> None:
             if ":random=" in spec:
                 reporter.say(
                     f"note: {spec} is a seeded, UNTRAINED model that needs no download; "
-                    "for a pretrained one: features.image=timm:resnet50.a1_in1k"
+                    "a pretrained one is named timm:resnet50.a1_in1k, for example (README)"
                 )
         results = precompute(request, reporter, stopping)
         if options["as_json"]:

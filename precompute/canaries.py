@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from precompute.encoders.base import Encoder
-from precompute.numerics import Numerics, to_stored
+from precompute.errors import EncoderError
+from precompute.numerics import Numerics, check_finite, to_stored
 from vqa_cache.dtypes import torch_type
 from vqa_cache.errors import RefusedError
 from vqa_cache.table import Table
@@ -79,15 +80,17 @@ def measure(encoder: Encoder, numerics: Numerics, dtype: str) -> Measured:
     items = prepared_canaries(encoder)
     stored = to_stored(numerics.encode(encoder, items), dtype)
     exact = Numerics("fp32").encode(encoder, items)
+    for error in check_finite(exact, stored).values():
+        raise EncoderError(f"encoder {encoder.spec}: of the canaries' rows, a {error}")
     cosines = _cosines(stored.float(), exact)
     # rounded: the last digits of a sum are not worth a difference between two machines' records
     return Measured(stored, round(float(cosines.min()), 6), round(float(cosines.mean()), 6))
 
 
 def _cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.cosine_similarity(
-        a.double().flatten(1), b.double().flatten(1), dim=1
-    )
+    a, b = a.double().flatten(1), b.double().flatten(1)
+    cosines = torch.nn.functional.cosine_similarity(a, b, dim=1)
+    return torch.where((a == b).all(1), torch.ones_like(cosines), cosines)  # rows of zeros too
 
 
 def check_drift(table: Table, encoder: Encoder, numerics: Numerics) -> None:
@@ -106,7 +109,7 @@ def check_drift(table: Table, encoder: Encoder, numerics: Numerics) -> None:
             f"canaries differ; use the recorded number: OMP_NUM_THREADS={recorded}"
         )
     worst = float(_cosines(now.float(), stored.float()).min())
-    if worst < DRIFT_COSINE:
+    if not worst >= DRIFT_COSINE:  # NaN is drift as well
         raise RefusedError(
             f"table {table.name}: the canaries' worst cosine to the stored ones is {worst:.6f}, "
             f"expected at least {DRIFT_COSINE}: library, driver or machine changed what the "

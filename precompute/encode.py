@@ -53,22 +53,22 @@ class Worker:
         assert self._running is not None
         return self._running[0]
 
-    def write_shard(self, planned: PlannedShard, failures: Mapping[int, str] = {}) -> ShardWriter:
+    def write_shard(self, planned: PlannedShard, absent: Mapping[int, str] = {}) -> ShardWriter:
         """A writer with every row of the shard, not committed yet.
 
         Args:
-            failures: planned positions that are known to fail, and why: a repair repeats them.
+            absent: planned positions that have no source any more -> why they failed.
 
         Raises:
             ItemError: an item cannot be encoded, without `skip_errors`.
             Stopped: `stopping` became true; nothing of the shard is kept.
         """
-        sources = [self.sources[key] for key in planned.keys]
+        sources = [self.sources.get(key, "") for key in planned.keys]
         texts = sources if self.encoder.modality == "text" else None
         writer = ShardWriter(
             self.table.folder, self.table.record, list(planned.keys), texts, planned.name
         )
-        writer.failed.update(failures)
+        writer.failed.update(absent)
         with removed_on_error(writer.temporary):
             for batch in self._batches(self._prepare(sources, writer)):
                 if self.stopping():

@@ -13,9 +13,9 @@ import numpy as np
 from data.registry import open_dataset
 from precompute.items import Wanted
 from precompute.pipeline import Job, Request, collect_splits, jobs
+from precompute.plan import make_plan
 from vqa_cache.cache import Cache, open_cache
 from vqa_cache.identity import find_by_id
-from vqa_cache.keys import unpack_keys
 from vqa_cache.memo import Memo
 
 _MINIMUM_SECONDS = 0.5
@@ -56,8 +56,10 @@ def _estimate_job(request: Request, cache: Cache | None, job: Job) -> Estimate:
     encoder = load_encoder(job.spec, job.modality)
     identity = encoder.identity(request.settings.stored)
     table = find_by_id(cache, identity.id) if cache is not None else None
-    have = set(unpack_keys(table.keys)) if table is not None else set()
-    missing = [key for key in job.sources if key not in have]
+    missing = list(job.sources)
+    if table is not None:
+        plan = make_plan(table, job.sources, retry_failed=request.retry_failed)
+        missing = [key for shard in plan.shards for key in shard.keys]
     item = 4 if identity.dtype == "float32" else 2
     row_bytes = int(np.prod(encoder.row_shape)) * item
     seconds = _seconds_per_item(encoder, [job.sources[key] for key in missing[:64]])

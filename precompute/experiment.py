@@ -22,9 +22,11 @@ def read_features(experiment: str, overrides: tuple[str, ...]) -> Features:
     """
     path = _find(experiment)
     try:
-        features: dict[str, Any] = tomllib.loads(path.read_text()).get("features", {})
-    except tomllib.TOMLDecodeError as error:
+        features: Any = tomllib.loads(path.read_text("utf-8")).get("features", {})
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
         raise PrecomputeError(f"experiment {path}: not valid TOML: {error}") from error
+    if not isinstance(features, dict):
+        raise PrecomputeError(f"experiment {path}: features is {features!r}, expected a table")
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key.startswith("features."):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.answers import normalise
-from data.example import Dataset, DatasetError, Example, Problem
+from data.example import Dataset, DatasetError, Example, Problem, report
 from precompute.errors import ItemError
 from vqa_cache.arrays import text_arrays
 from vqa_cache.examples import Columns
@@ -78,7 +79,17 @@ def collect_split(
         DatasetError, ItemError: the first bad example or missing image, without `skip_errors`.
     """
     problems: list[Problem] | None = [] if skip_errors else None
-    examples = list(_first(dataset.examples(split, problems), limit))
+    examples = []
+    for example in islice(dataset.examples(split, problems), limit):
+        if _is_unicode(example):
+            examples.append(example)
+        else:
+            report(
+                problems,
+                example.question_id,
+                f"{dataset.name}/{split}: question {example.question_id!r}: a text is not valid "
+                "Unicode (a lone surrogate); mend the file",
+            )
     if not examples and not problems:
         raise DatasetError(f"{dataset.name}: split {split!r} has no examples under {dataset.root}")
     skipped: list[dict[str, Any]] = [
@@ -91,7 +102,8 @@ def collect_split(
             keys[path] = key
             wanted.images.setdefault(key, str(dataset.root / path))
         elif skip_errors:
-            skipped.append({"image": path, "error": error})
+            shown = path.encode(errors="backslashreplace").decode()
+            skipped.append({"image": shown, "error": error})
         else:
             raise ItemError(
                 f"{dataset.name}/{split}: image {dataset.root / path}: {error}; "
@@ -113,11 +125,15 @@ def collect_split(
     )
 
 
-def _first(examples: Iterable[Example], limit: int | None) -> Iterator[Example]:
-    for number, example in enumerate(examples):
-        if limit is not None and number >= limit:
-            return
-        yield example
+def _is_unicode(example: Example) -> bool:
+    texts = (example.question, example.answer or "", *example.answers)
+    types = (example.question_type or "", example.answer_type or "")
+    ids = map(str, (example.question_id, *example.image_ids))
+    try:
+        "".join((*texts, *types, *ids)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class ImageHashing:
@@ -143,6 +159,8 @@ class ImageHashing:
                 key = image_key(file)
             except OSError as error:
                 return path, None, f"cannot be read ({error.strerror})"
+            except ValueError:
+                return path, None, "cannot be read (not a path that a file can have)"
             new.append((file, stat, key))
             return path, key, ""
 
@@ -218,7 +236,7 @@ def _question_ids(examples: list[Example]) -> list[int | str]:
             continue
         text = "\0".join([*pair, str(ordinal)])
         head = hashlib.sha256(text.encode()).digest()[:8]
-        ids.append(int.from_bytes(head, "big") >> 1)
+        ids.append(int.from_bytes(head, "big") & (2**63 - 1))
     return ids
 
 

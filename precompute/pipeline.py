@@ -13,12 +13,10 @@ from typing import Literal, Protocol
 
 from data.example import Dataset
 from data.registry import open_dataset
-from precompute.encode import Worker
 from precompute.errors import PrecomputeError
 from precompute.items import ImageHashing, SplitColumns, Wanted, collect_split
-from precompute.plan import make_plan
-from precompute.repair import repair_shards
-from precompute.tables import EncoderSettings, open_table
+from precompute.plan import Plan, make_plan
+from precompute.tables import EncoderSettings, OpenedTable, open_table
 from precompute.thumbnails import write_thumbnails
 from vqa_cache.cache import Cache, create_cache
 from vqa_cache.durable import remove_stale_temporaries
@@ -104,6 +102,7 @@ def precompute(
     """
     dataset = open_dataset(request.dataset, request.root)
     cache = create_cache(request.cache)
+    remove_stale_temporaries(cache.path)
     memo = Memo(cache.path / "memo.sqlite")
     try:
         wanted = Wanted()
@@ -196,30 +195,15 @@ def encode_table(
     stopping: Callable[[], bool],
 ) -> TableResult:
     """Bring one table to hold every wanted item, shard by shard."""
-    opened = open_table(cache, memo, job.spec, job.modality, request.settings)
+    opened = open_table(
+        cache, memo, job.spec, job.modality, request.settings, remembered=not request.rehash
+    )
     table = opened.table
-    for folder in ("shards", "records"):
-        remove_stale_temporaries(table.folder / folder)
-    with ThreadPoolExecutor(request.workers) as pool:
-        worker = Worker(
-            table=table,
-            sources=job.sources,
-            pool=pool,
-            lookahead=2 * request.workers + table.record["batch_plan"]["size"],
-            skip_errors=request.on_error == "skip",
-            advance=reporter.advance,
-            stopping=stopping,
-        )
-        repaired = repair_shards(opened, worker) if request.repair else 0
-        plan = make_plan(table, job.sources, retry_failed=request.retry_failed)
-        if plan.missing:
-            opened.prepare(worker)
-            reporter.begin(table.name, plan.present + plan.missing, plan.present)
-            try:
-                for planned in plan.shards:
-                    worker.write_shard(planned).commit()
-            finally:
-                reporter.end()
+    table.read_records()
+    plan = make_plan(table, job.sources, retry_failed=request.retry_failed)
+    repaired = 0
+    if plan.missing or request.repair:
+        repaired = encode_plan(request, opened, job, plan, reporter, stopping)
     table.seal()
     final = make_plan(table, job.sources, retry_failed=False)
     result = TableResult(
@@ -228,6 +212,44 @@ def encode_table(
     )  # fmt: skip
     reporter.say(_told(result))
     return result
+
+
+def encode_plan(
+    request: Request,
+    opened: OpenedTable,
+    job: Job,
+    plan: Plan,
+    reporter: Reporter,
+    stopping: Callable[[], bool],
+) -> int:
+    """Repair damaged shards if asked to, then encode and commit the planned ones in order; the
+    number of repaired ones."""
+    from precompute.encode import Worker  # here: a run that has nothing to do needs no torch
+    from precompute.repair import damaged_shards, repair_shards
+
+    damaged = damaged_shards(opened) if request.repair else []
+    if not (damaged or plan.missing):
+        return 0
+    with ThreadPoolExecutor(request.workers) as pool:
+        worker = Worker(
+            table=opened.table,
+            sources=job.sources,
+            pool=pool,
+            lookahead=2 * request.workers + opened.table.record["batch_plan"]["size"],
+            skip_errors=request.on_error == "skip",
+            advance=reporter.advance,
+            stopping=stopping,
+        )
+        opened.prepare(worker)
+        repair_shards(opened, worker, damaged)
+        if plan.missing:
+            reporter.begin(opened.table.name, plan.present + plan.missing, plan.present)
+            try:
+                for planned in plan.shards:
+                    worker.write_shard(planned).commit()
+            finally:
+                reporter.end()
+    return len(damaged)
 
 
 def _told(result: TableResult) -> str:

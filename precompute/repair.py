@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from precompute.encode import Worker
 from precompute.errors import PrecomputeError
 from precompute.plan import PlannedShard
 from precompute.tables import OpenedTable
 from vqa_cache.arrays import check_files
+from vqa_cache.records import Record
 from vqa_cache.shard import planned_keys
 
 
-def repair_shards(opened: OpenedTable, worker: Worker) -> int:
-    """Replace every shard whose files differ from its record; the number of them.
+def damaged_shards(opened: OpenedTable) -> list[Record]:
+    """Commit records whose files differ from them in any byte."""
+    folder = opened.table.folder
+    return [
+        record for record in opened.table.shards if any(check_files(folder, record, content=True))
+    ]
+
+
+def repair_shards(opened: OpenedTable, worker: Worker, damaged: list[Record]) -> None:
+    """Replace damaged shards by encoding them as they were, failures included.
 
     Raises:
         PrecomputeError: a damaged shard holds items that this dataset does not have.
         DamagedError: encoded again, a shard differs from its record.
     """
-    damaged = [
-        record
-        for record in opened.table.shards
-        if any(check_files(opened.table.folder, record, content=True))
-    ]
-    if damaged:
-        opened.prepare(worker)
+    worker = replace(worker, skip_errors=True, advance=lambda _items: None)
     for record in damaged:
         keys = planned_keys(record)
-        absent = [key for key in keys if key not in worker.sources]
-        if absent:
+        failures = {failure["position"]: failure["error"] for failure in record["failed"]}
+        absent = {
+            position: failures.get(position)
+            for position, key in enumerate(keys)
+            if key not in worker.sources
+        }
+        lost = [position for position, error in absent.items() if error is None]
+        if lost:
             raise PrecomputeError(
                 f"table {opened.table.name}: shard {record['shard']} is damaged and "
-                f"{len(absent):,} of its {len(keys):,} items are not among those asked for; "
+                f"{len(lost):,} of its {len(keys):,} items are not among those asked for; "
                 "repair with the dataset and splits that filled it"
             )
-        failures = {failure["position"]: failure["error"] for failure in record["failed"]}
         planned = PlannedShard(record["shard"], tuple(keys))
-        worker.write_shard(planned, failures).repair(record)
-    return len(damaged)
+        known = {position: error for position, error in absent.items() if error is not None}
+        worker.write_shard(planned, known).repair(record)

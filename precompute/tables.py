@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from precompute.errors import PrecomputeError
+from precompute.folders import local_folder
 from precompute.versions import library_versions
 from vqa_cache.cache import Cache
 from vqa_cache.dtypes import SHORT_NAMES
 from vqa_cache.errors import RefusedError
 from vqa_cache.identity import add_spec, begin_table, find_by_id
 from vqa_cache.memo import Memo, file_stat
-from vqa_cache.spec import EncoderSpec, Modality
+from vqa_cache.spec import EncoderSpec, Modality, parse_spec
 from vqa_cache.table import Table
 
 if TYPE_CHECKING:
@@ -77,9 +78,18 @@ class OpenedTable:
 
 
 def open_table(
-    cache: Cache, memo: Memo, spec: EncoderSpec, modality: Modality, settings: EncoderSettings
+    cache: Cache,
+    memo: Memo,
+    spec: EncoderSpec,
+    modality: Modality,
+    settings: EncoderSettings,
+    *,
+    remembered: bool = True,
 ) -> OpenedTable:
     """The table for a spec: remembered, found by its identity, or begun.
+
+    Args:
+        remembered: whether what the memo says may stand for loading the encoder.
 
     Raises:
         RefusedError: it exists and was begun with other settings.
@@ -87,7 +97,7 @@ def open_table(
     """
     spec = spec.with_default_tap(modality)
     evidence = _evidence(spec, modality, settings)
-    known = memo.table_id(evidence) if evidence is not None else None
+    known = memo.table_id(evidence) if evidence is not None and remembered else None
     table = find_by_id(cache, known) if known is not None else None
     if table is not None:
         _check_settings(table, settings)
@@ -103,6 +113,9 @@ def open_table(
     if table is None:
         made = _new_settings(encoder, modality, settings)
         table = begin_table(cache, identity, encoder.label, spec, made)
+        begun_now = (
+            table.record["canaries"] == made["canaries"]
+        )  # else another writer's was adopted
     _check_settings(table, settings)
     add_spec(table, spec)
     if evidence is not None:
@@ -157,16 +170,17 @@ def _new_settings(
 def _evidence(spec: EncoderSpec, modality: Modality, settings: EncoderSettings) -> object | None:
     """What an identity follows from without loading anything; None where a hub decides."""
     files: list[Path] = []
-    if spec.family in ("dir", "pkg"):
-        from precompute.folders import local_folder
-
-        folder = local_folder(spec)
-        assert folder is not None
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-    elif "weights" in spec.options:
-        files = [Path(spec.options["weights"])]
-    elif "random" not in spec.options and not _COMMIT_HASH.fullmatch(spec.revision or ""):
-        return None
+    named = [spec]
+    if "tokenizer" in spec.options:
+        named.append(parse_spec(spec.options["tokenizer"]))
+    for part in named:
+        folder = local_folder(part)
+        if folder is not None:
+            files += sorted(path for path in folder.rglob("*") if path.is_file())
+        elif "weights" in part.options:
+            files.append(Path(part.options["weights"]))
+        elif "random" not in part.options and not _COMMIT_HASH.fullmatch(part.revision or ""):
+            return None  # a hub decides what this means today
     try:
         stats = {str(path.resolve()): file_stat(path) for path in files}
     except OSError as error:

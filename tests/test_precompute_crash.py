@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BERT, RESNET, VIT, Finished, Started, Warm, write_dataset
+from conftest import BERT, RESNET, VIT, write_dataset
+from warm_process import Finished, Started, Warm
 
 import vqa_cache
 from vqa_cache.verify import verify

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import BERT, VIT, Finished, Warm, save_bert, write_dataset
+from conftest import BERT, VIT, save_bert, write_dataset
 from PIL import Image, ImageFile
+from warm_process import Finished, Warm
 
 import vqa_cache
 from vqa_cache.cache import Cache

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BERT, SIZES, VIT, Finished, Warm, save_bert
+from conftest import BERT, SIZES, VIT, save_bert
+from warm_process import Finished, Warm
 
 import vqa_cache
 from precompute.encoders import load_encoder

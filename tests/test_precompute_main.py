@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import BERT, ROOT, VIT, Warm, write_dataset
+from conftest import BERT, VIT, write_dataset
+from warm_process import ROOT, Warm
 
 import vqa_cache
 from precompute.__main__ import main

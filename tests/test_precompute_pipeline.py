@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BERT, RESNET, ROOT, VIT, Warm, write_dataset, write_images
+from conftest import BERT, RESNET, VIT, write_dataset, write_images
+from warm_process import ROOT, Warm
 
 import vqa_cache
 from precompute import encoders

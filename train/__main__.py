@@ -100,8 +100,10 @@ def train_seeds(
 
 def main() -> None:
     """Run the command; a user's errors go to stderr, one line each, with exit code 1."""
+    from vqa_cache.allocator import keep_freed_memory
     from vqa_cache.errors import CacheError
 
+    keep_freed_memory()
     try:
         command(prog_name="python -m train")
     except (TrainError, CacheError) as error:

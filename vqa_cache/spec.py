@@ -47,10 +47,7 @@ class EncoderSpec:
 
     def portable(self) -> dict[str, object]:
         """The parts that a cache stores and stage 2 matches: folders by their last name alone."""
-        options = {
-            name: PurePath(value).name if name == "weights" else value
-            for name, value in self.options.items()
-        }
+        options = {name: _without_folder(name, value) for name, value in self.options.items()}
         model = PurePath(self.model).name if self.family == "dir" else self.model
         return {
             "family": self.family,
@@ -59,6 +56,12 @@ class EncoderSpec:
             "tap": self.tap,
             "options": options,
         }
+
+
+def _without_folder(option: str, value: str) -> str:
+    if option == "weights":
+        return PurePath(value).name
+    return f"dir:{PurePath(value).name}" if value.startswith("dir:") else value
 
 
 def parse_spec(text: str) -> EncoderSpec:

@@ -53,11 +53,21 @@ class Table:
         sealed = self._sealed(names)
         if sealed is not None:
             return [sealed[name] for name in names]
+        return self._unsealed(names)
+
+    def _unsealed(self, names: list[str]) -> list[Record]:
         records = []
         for name in names:
             with suppress(DamagedError):
                 records.append(read_record(self.folder / "records" / f"{name}.json", "shard"))
         return records
+
+    def read_records(self) -> None:
+        """Forget what is known and read the records themselves, which a seal may hide the damage
+        of: for writers, before they plan."""
+        for cached in ("_live", "_index", "failed"):
+            self.__dict__.pop(cached, None)
+        self.__dict__["shards"] = self._unsealed(self._record_names())
 
     def _record_names(self) -> list[str]:
         return sorted(
@@ -74,10 +84,9 @@ class Table:
 
     def seal(self) -> None:
         """Write the seal over the records as they stand, if it is not up to date."""
-        for cached in ("shards", "_live", "_index", "failed"):  # rows may have come since
-            self.__dict__.pop(cached, None)
-        if self._sealed(self._record_names()) is None:
-            records = {record["shard"]: record for record in self.shards}
+        self.read_records()
+        records = {record["shard"]: record for record in self.shards}
+        if self._sealed(self._record_names()) != records:
             write_file(self.folder / "seal.json", encode_record("seal", {"records": records}))
 
     @cached_property

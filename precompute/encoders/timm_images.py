@@ -48,9 +48,20 @@ def _create(spec: EncoderSpec) -> torch.nn.Module:
         torch.manual_seed(integer_option(spec, "random", 0))
         with hub.clear_errors(spec):
             model = timm.create_model(spec.model, pretrained=not random and weights is None)
+    if random:
+        _open_residual_branches(model)
     if weights is not None:
         _load_weights(spec, model, Path(weights))
     return model
+
+
+def _open_residual_branches(model: torch.nn.Module) -> None:
+    """Set scales that timm initialises to zero to one. Training would open these branches; in a
+    network that stays untrained every residual block would be the identity."""
+    for module in model.modules():
+        scale = getattr(module, "weight", None)
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and not scale.any():
+            torch.nn.init.ones_(scale)
 
 
 def _load_weights(spec: EncoderSpec, model: torch.nn.Module, path: Path) -> None:
