@@ -19,7 +19,10 @@ def local_folder(spec: EncoderSpec) -> Path | None:
         folder = Path(spec.model)
     elif spec.family == "pkg":
         package, _, inner = spec.model.partition("/")
-        found = importlib.util.find_spec(package)
+        try:
+            found = importlib.util.find_spec(package)
+        except Exception:  # a dotted name imports its parents, which may be missing or broken
+            found = None
         if found is None or not found.submodule_search_locations:
             raise EncoderError(
                 f"encoder {spec}: package {package!r} is not installed; "

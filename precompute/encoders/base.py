@@ -50,6 +50,11 @@ class Encoder(ABC):
     def untrained(self) -> bool:
         return "random" in self.spec.options
 
+    @property
+    def revision(self) -> str | None:
+        """The revision of the weights that the identity records."""
+        return self.spec.revision
+
     @abstractmethod
     def prepare(self, item: Item) -> Any:
         """Decode and preprocess one item; runs in worker threads. Raises ItemError."""
@@ -78,7 +83,7 @@ class Encoder(ABC):
             modality=self.modality,
             library=self.library,
             model=None if local else self.spec.model,
-            revision=self.spec.revision,
+            revision=self.revision,
             weights=weights_digest(
                 {
                     name: tensor

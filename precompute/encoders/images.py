@@ -23,5 +23,7 @@ def open_image(path: str) -> Image.Image:
         raise ItemError("missing") from None
     except UnidentifiedImageError:
         raise ItemError("not an image that Pillow can read") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ItemError(f"cannot be decoded ({error})") from error
+    except Exception as error:  # broken metadata makes Pillow raise almost anything
+        reason = getattr(error, "strerror", None) or str(error).replace(path, "the file")
+        told = " ".join(reason.split())[:200] or type(error).__name__
+        raise ItemError(f"cannot be decoded ({told})") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from precompute.errors import EncoderError
 from vqa_cache.spec import EncoderSpec
@@ -23,6 +25,38 @@ def integer_option(spec: EncoderSpec, name: str, default: int) -> int:
     text = spec.options.get(name)
     if text is None:
         return default
-    if not text.isdigit():
-        raise EncoderError(f"encoder {spec}: option {name}={text}: expected a whole number >= 0")
+    # isdigit alone takes a superscript; a seed has 64 bits
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise EncoderError(
+            f"encoder {spec}: option {name}={text}: expected a whole number >= 0 "
+            "of at most 18 digits"
+        )
     return int(text)
+
+
+def number_option(spec: EncoderSpec, name: str) -> float:
+    """A given option's value, finite and >= 0. Raises EncoderError where it is none."""
+    text = spec.options[name]
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise EncoderError(f"encoder {spec}: option {name}={text}: expected a number >= 0")
+    return value
+
+
+@contextmanager
+def clear_failures(spec: EncoderSpec) -> Iterator[None]:
+    """Around code that makes a model or runs it first: a model and options that do not go together
+    raise whatever they like, which becomes an EncoderError."""
+    try:
+        yield
+    except EncoderError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise EncoderError(
+            f"encoder {spec}: the model cannot be made or run with these options "
+            f"({type(error).__name__}: {reason})"
+        ) from error

@@ -24,9 +24,9 @@ class BlockTap:
         """Raises EncoderError listing the model's blocks when there is none of this name."""
         names = {name: child for name, child in module.named_modules() if name}
         if block not in names:
-            shown = ", ".join(name for name in names if name.count(".") < 2)
+            shown = shown_blocks(module)
             raise EncoderError(f"{spec}: no block named {block!r}; the model has: {shown}")
-        self._module = module
+        self._module, self._block, self._spec = module, block, spec
         names[block].register_forward_hook(self._stop)
 
     @staticmethod
@@ -38,8 +38,22 @@ class BlockTap:
             self._module(**inputs)
         except _Reached as reached:
             output = reached.output
-            return output[0] if isinstance(output, tuple) else output
-        raise AssertionError("the block was not reached")
+            output = output[0] if isinstance(output, tuple) else output
+            if isinstance(output, torch.Tensor):
+                return output
+            raise EncoderError(
+                f"{self._spec}: block {self._block!r} gives a {type(output).__name__}, no tensor; "
+                "name a block inside it"
+            ) from None
+        raise EncoderError(
+            f"{self._spec}: block {self._block!r} only holds others and never runs itself; "
+            f"name one of: {shown_blocks(self._module)}"
+        )
+
+
+def shown_blocks(module: torch.nn.Module) -> str:
+    """The names of a model's outer blocks."""
+    return ", ".join(name for name, _ in module.named_modules() if name and name.count(".") < 2)
 
 
 def pool_grid(features: torch.Tensor, grid: int, prefix_tokens: int) -> torch.Tensor:

@@ -18,7 +18,7 @@ import torch
 from precompute.encoders import hub
 from precompute.encoders.base import Encoder
 from precompute.encoders.images import OPENING, open_image
-from precompute.encoders.options import check_options, integer_option
+from precompute.encoders.options import check_options, clear_failures, integer_option, number_option
 from precompute.encoders.taps import BlockTap, pool_grid, pool_mean
 from precompute.errors import EncoderError
 from precompute.torchvision_operators import declare_missing_operators
@@ -44,8 +44,9 @@ def _create(spec: EncoderSpec) -> torch.nn.Module:
     if spec.model.split(".")[0] not in timm.list_models():
         near = ", ".join(timm.list_models(f"*{spec.model[:6]}*")[:8]) or "see timm.list_models()"
         raise EncoderError(f"encoder {spec}: timm has no model {spec.model!r}; near it: {near}")
+    seed = integer_option(spec, "random", 0)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(integer_option(spec, "random", 0))
+        torch.manual_seed(seed)
         with hub.clear_errors(spec):
             model = timm.create_model(spec.model, pretrained=not random and weights is None)
     if random:
@@ -59,9 +60,10 @@ def _open_residual_branches(model: torch.nn.Module) -> None:
     """Set scales that timm initialises to zero to one. Training would open these branches; in a
     network that stays untrained every residual block would be the identity."""
     for module in model.modules():
-        scale = getattr(module, "weight", None)
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and not scale.any():
-            torch.nn.init.ones_(scale)
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            scale = module.weight  # None without affine parameters
+            if scale is not None and not scale.any():
+                torch.nn.init.ones_(scale)
 
 
 def _load_weights(spec: EncoderSpec, model: torch.nn.Module, path: Path) -> None:
@@ -77,7 +79,7 @@ def _load_weights(spec: EncoderSpec, model: torch.nn.Module, path: Path) -> None
     except FileNotFoundError:
         raise EncoderError(f"encoder {spec}: weights file {path} is missing") from None
     except Exception as error:  # torch, pickle and safetensors each raise their own
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise EncoderError(f"encoder {spec}: weights file {path} does not fit: {reason}") from error
 
 
@@ -99,10 +101,12 @@ class TimmImages(Encoder):
         self._grid = integer_option(spec, "grid", 0)
         self.pooling = f"grid={self._grid}" if self._grid else "mean"
         self._prefix = getattr(module, "num_prefix_tokens", 0)
-        self._tap = None if spec.tap == "pooled" else BlockTap(module, str(spec.tap), spec)
+        self._tap = (
+            None if spec.tap == "pooled" else BlockTap(module, str(spec.tap), f"encoder {spec}")
+        )
         if self._tap is None and not self._grid:
             self.pooling = "pooled"
-        with torch.inference_mode():
+        with clear_failures(spec), torch.inference_mode():
             self.row_shape = tuple(self.encode([torch.zeros(self._data["input_size"])]).shape[1:])
 
     def prepare(self, item: str) -> torch.Tensor:
@@ -154,5 +158,7 @@ def _data_config(spec: EncoderSpec, module: torch.nn.Module) -> dict[str, Any]:
             raise EncoderError(f"encoder {spec}: interpolation is one of {', '.join(known)}")
         data["interpolation"] = spec.options["interpolation"]
     if "crop_pct" in spec.options:
-        data["crop_pct"] = float(spec.options["crop_pct"])
+        data["crop_pct"] = number_option(spec, "crop_pct")
+        if not 0 < data["crop_pct"] <= 1:
+            raise EncoderError(f"encoder {spec}: crop_pct: expected a number above 0, at most 1")
     return data

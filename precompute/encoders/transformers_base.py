@@ -1,0 +1,63 @@
+"""What image and text models of transformers have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from precompute.encoders.base import Encoder
+from precompute.errors import EncoderError
+from vqa_cache.spec import EncoderSpec
+
+# where a configuration was found and who wrote it says nothing about what the model computes
+_NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype",
+                     "architectures", "id2label", "label2id")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model and where it came from.
+
+    Attributes:
+        source: a hub's name or a folder; "" for a random model.
+        revision: the hub's commit; None for a local or a random model.
+        missing: the weights that the checkpoint lacks.
+    """
+
+    model: torch.nn.Module
+    source: str = ""
+    revision: str | None = None
+    missing: Sequence[str] = ()
+
+
+class TransformersEncoder(Encoder):
+    """An encoder of transformers."""
+
+    library = "transformers"
+
+    def __init__(self, spec: EncoderSpec, loaded: Loaded) -> None:
+        super().__init__(spec, loaded.model, loaded.missing)
+        self.label = Path(spec.model).name if spec.family == "dir" else spec.model
+        self._revision = loaded.revision
+
+    @property
+    def revision(self) -> str | None:
+        return self._revision
+
+    def architecture(self) -> dict[str, Any]:
+        config: Any = self.module.config
+        resolved = json.loads(json.dumps(config.to_dict(), default=str))
+        return {name: resolved[name] for name in resolved if name not in _NOT_ARCHITECTURE}
+
+    def _pooler_output(self, output: Any) -> torch.Tensor:
+        """float32 [batch, width]. Raises EncoderError where the model has no pooler."""
+        pooled = getattr(output, "pooler_output", None)
+        if pooled is None:
+            raise EncoderError(f"encoder {self.spec}: the model has no pooler; choose another tap")
+        rows: torch.Tensor = pooled.float().flatten(1)
+        return rows

