@@ -14,6 +14,7 @@ import xxhash
 
 from vqa_cache.containers import ArrayLayout, Extent
 from vqa_cache.dtypes import numpy_type
+from vqa_cache.durable import naming
 from vqa_cache.errors import DamagedError
 
 BLOCK_BYTES = 4 * 1024 * 1024
@@ -41,9 +42,10 @@ def fill(file: Path, offset: int, data: npt.NDArray[Any] | bytes) -> None:
     view: memoryview[int] = flat.reshape(-1).view(np.uint8).data
     descriptor = os.open(file, os.O_WRONLY)
     try:
-        while view:
-            written = os.pwrite(descriptor, view, offset)
-            view, offset = view[written:], offset + written
+        with naming(file):
+            while view:
+                written = os.pwrite(descriptor, view, offset)
+                view, offset = view[written:], offset + written
     finally:
         os.close(descriptor)
 
@@ -140,5 +142,11 @@ def check_files(folder: Path, record: dict[str, Any], *, content: bool) -> Itera
             continue
         if size != file["bytes"]:
             yield f"{path}: {size} bytes, expected {file['bytes']}"
-        elif content and file_digest(path) != file["xxh3_128"]:
+            continue
+        try:
+            same = not content or file_digest(path) == file["xxh3_128"]
+        except OSError as error:
+            yield f"{path}: cannot be read ({error.strerror})"
+            continue
+        if not same:
             yield f"{path}: its bytes differ from the record's digest"

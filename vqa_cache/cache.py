@@ -117,12 +117,22 @@ class Cache:
         return [f"{folder.parent.name}/{folder.name}" for folder in folders]
 
     def split(self, name: str) -> Split:
-        """The columns of a split, "<dataset>/<split>". Raises CacheError listing the known ones."""
+        """The columns of a split, "<dataset>/<split>".
+
+        Raises:
+            CacheError: there is none of this name; the text lists the known ones.
+            DamagedError: its records or its columns are damaged.
+        """
         folder = self.path / "examples" / name
-        record = current_record(folder) if name in self.splits else None
-        if record is None:
+        if name not in self.splits:
             known = ", ".join(self.splits) or "none"
             raise CacheError(f"{self.path}: no split {name!r}; the cache has: {known}")
+        record = current_record(folder)
+        if record is None:
+            raise DamagedError(
+                f"{folder}: split {name!r} has no valid record, all of them are damaged; "
+                "write it again: python -m precompute with this dataset and split"
+            )
         return read_split(folder, record)
 
     def examples(self, name: str) -> pd.DataFrame:
@@ -215,16 +225,21 @@ def open_cache(path: str | Path) -> Cache:
 
 
 def create_cache(path: str | Path) -> Cache:
-    """Open a cache for writing, making an empty one where the folder is absent or empty.
+    """Open a cache for writing, making an empty one where the folder is absent or holds at
+    most unfinished work.
 
     Raises:
         NotACacheError: the folder holds other things.
     """
     root = Path(path)
-    if not (root / "CACHE.json").exists():
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    record = root / "CACHE.json"
+    if not record.exists():
+        taken = root.exists() and (
+            not root.is_dir() or not all(is_temporary(path) for path in root.iterdir())
+        )
+        if taken and not record.exists():  # asked again: another writer may have made it by now
             raise NotACacheError(f"{root}: exists and is no cache; expected a new or empty folder")
         root.mkdir(parents=True, exist_ok=True)
         fields: Record = {}
-        create_file(root / "CACHE.json", encode_record("", fields))
+        create_file(record, encode_record("", fields))
     return open_cache(root)

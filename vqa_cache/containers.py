@@ -8,12 +8,15 @@ needs no memory of its own size, and h5py, zarr and xarray still open the result
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import h5py
 import numpy as np
+
+from vqa_cache.errors import CacheError
 
 Container = Literal["hdf5", "zarr"]
 SUFFIX: dict[str, str] = {"hdf5": ".h5", "zarr": ".zarr"}
@@ -47,10 +50,18 @@ class Extent:
 
 def lay_out(path: Path, container: str, arrays: list[ArrayLayout]) -> dict[str, Extent]:
     """Create an empty container at `path`; array name -> extent (file relative to `path`, "" for
-    the container being one file)."""
-    if container == "hdf5":
+    the container being one file). Raises OSError that names the file (a full disk, say)."""
+    if container != "hdf5":
+        return _lay_out_zarr(path, arrays)
+    try:
         return _lay_out_hdf5(path, arrays)
-    return _lay_out_zarr(path, arrays)
+    except (OSError, RuntimeError) as error:  # HDF5 tells a full disk as either, in many lines
+        told = " ".join(str(error).split())
+        found = re.search(r"errno = (\d+)", told)
+        number = getattr(error, "errno", None) or (int(found[1]) if found else None)
+        if number is None:
+            raise CacheError(f"{path}: HDF5 cannot write it ({told})") from error
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def _lay_out_hdf5(path: Path, arrays: list[ArrayLayout]) -> dict[str, Extent]:

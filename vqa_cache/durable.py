@@ -25,13 +25,17 @@ def is_temporary(path: Path | str) -> bool:
     return os.path.basename(path).startswith(_PREFIX)
 
 
-def remove_stale_temporaries(folder: Path) -> None:
-    """Delete what processes of this machine that are no longer alive left unfinished."""
+def remove_stale_temporaries(root: Path) -> None:
+    """Delete what processes of this machine that are no longer alive left unfinished, anywhere
+    below a folder."""
     mine = f"{_PREFIX}{socket.gethostname()}-"
-    for path in folder.glob(f"{mine}*"):
-        pid = path.name.removeprefix(mine).split("-", 1)[0]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            remove(path)
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            pid = name.removeprefix(mine).split("-", 1)[0] if name.startswith(mine) else ""
+            if pid.isdecimal() and not _is_alive(int(pid)):
+                remove(Path(folder, name))
+        # a finished Zarr shard was synced and named as a whole: nothing unfinished is inside
+        folders[:] = [name for name in folders if not is_temporary(name) and name[-5:] != ".zarr"]
 
 
 def _is_alive(pid: int) -> bool:
@@ -88,22 +92,34 @@ def removed_on_error(path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say in an OSError of the block which file it was about: a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def publish(temporary: Path, final: Path) -> None:
     """Sync `temporary`, give it its final name and sync the folder. A folder that is in the way
     (left by a writer that died before its record) is removed first."""
-    sync_tree(temporary)
-    if final.is_dir():
-        grave = temporary_path(final.with_name("old-" + final.name))
-        os.rename(final, grave)
-        remove(grave)
-    os.replace(temporary, final)
-    sync_folder(final.parent)
+    with naming(final):
+        sync_tree(temporary)
+        if final.is_dir():
+            grave = temporary_path(final.with_name("old-" + final.name))
+            os.rename(final, grave)
+            remove(grave)
+        os.replace(temporary, final)
+        sync_folder(final.parent)
 
 
 def write_file(final: Path, content: bytes) -> None:
     """Replace or create a file, whole or not at all."""
     temporary = temporary_path(final)
-    with removed_on_error(temporary):
+    with removed_on_error(temporary), naming(final):
         temporary.write_bytes(content)
         publish(temporary, final)
 
@@ -111,7 +127,7 @@ def write_file(final: Path, content: bytes) -> None:
 def create_file(final: Path, content: bytes) -> bool:
     """Create a file, whole or not at all; False, and nothing changed, if the name is taken."""
     temporary = temporary_path(final)
-    with removed_on_error(temporary):
+    with removed_on_error(temporary), naming(final):
         temporary.write_bytes(content)
         sync_tree(temporary)
         try:

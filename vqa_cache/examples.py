@@ -118,7 +118,7 @@ def write_split(
     skipped: list[dict[str, Any]],
 ) -> bool:
     """Commit the columns of a split as its next generation; False, and nothing written, if the
-    current generation already says the same.
+    current generation already says the same and its columns are undamaged.
 
     Args:
         folder: `<cache>/examples/<dataset>/<split>`.
@@ -126,9 +126,12 @@ def write_split(
     """
     content = _content(columns, {"annotated": annotated, "limit": limit, "skipped": skipped})
     current = current_record(folder)
-    if current is not None and current["content"] == content:
+    same = current is not None and current["content"] == content
+    if current is not None and same:
+        same = not any(arrays.check_files(folder, current, content=True))
+    if same:
         return False
-    generations = [int(path.stem) for path in folder.glob("[0-9]*.json")]
+    generations = [int(path.stem) for path in folder.glob("[0-9]*.json") if path.stem.isdecimal()]
     generation = max(generations, default=0) + 1
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{generation:06d}.h5"

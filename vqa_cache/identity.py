@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqa_cache.cache import Cache
-from vqa_cache.durable import create_file
+from vqa_cache.durable import create_file, write_file
+from vqa_cache.errors import DamagedError
 from vqa_cache.keys import json_digest
-from vqa_cache.records import encode_record
+from vqa_cache.records import encode_record, read_record
 from vqa_cache.spec import EncoderSpec, Modality
 from vqa_cache.table import Table
 
@@ -113,5 +114,8 @@ def add_spec(table: Table, spec: EncoderSpec) -> None:
     """Note that a spec resolved to this table, so that stage 2 finds it by what a user types."""
     fields = {"spec": spec.portable()}
     path = Path(table.folder) / "specs" / f"{json_digest(spec.portable())[:16]}.json"
-    if not path.exists():
-        create_file(path, encode_record("spec", fields))
+    try:
+        read_record(path, "spec")
+    except (FileNotFoundError, DamagedError):
+        path.parent.mkdir(exist_ok=True)
+        write_file(path, encode_record("spec", fields))

@@ -42,15 +42,23 @@ def check_record(record: object, kind: Kind, where: Path | str) -> Record:
             "update vqa-cache"
         )
     body = {name: value for name, value in record.items() if name != "digest"}
-    if version != FORMAT_VERSION or record.get("digest") != json_digest(body):
+    try:
+        digest = json_digest(body)
+    except (ValueError, RecursionError) as error:  # a lone surrogate, or nested too deeply
+        raise DamagedError(f"{where}: has no canonical form ({error})") from error
+    if version != FORMAT_VERSION or record.get("digest") != digest:
         raise DamagedError(f"{where}: the record's digest is wrong: it was changed or damaged")
     return record
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def read_record(path: Path, kind: Kind) -> Record:
     """Read and check a record. Raises FileNotFoundError, and what `check_record` raises."""
     try:
-        record = json.loads(path.read_bytes())
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        record = json.loads(path.read_bytes(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError too
         raise DamagedError(f"{path}: not valid JSON ({error})") from error
     return check_record(record, kind, path)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from vqa_cache import arrays
 from vqa_cache.containers import SUFFIX, ArrayLayout, lay_out
 from vqa_cache.dtypes import numpy_type
-from vqa_cache.durable import publish, remove, temporary_path, write_file
+from vqa_cache.durable import publish, remove, removed_on_error, temporary_path, write_file
 from vqa_cache.errors import DamagedError
 from vqa_cache.keys import KEY_BYTES, pack_keys, unpack_keys
 from vqa_cache.records import Record, encode_record, read_record
@@ -72,6 +72,8 @@ class ShardWriter:
         self._final = folder / "shards" / (name + SUFFIX[table["container"]])
         self.temporary = temporary_path(self._final)
         self._row_bytes = self._rows_layout(1).bytes
+        for part in ("shards", "records"):  # one of them may have been lost
+            (folder / part).mkdir(exist_ok=True)
         self._lay_out(len(planned))
 
     def _rows_layout(self, rows: int) -> ArrayLayout:
@@ -90,7 +92,8 @@ class ShardWriter:
                 ArrayLayout("texts", "uint8", (size,), ("text_byte",)),
                 ArrayLayout("text_offsets", "int64", (rows + 1,), ("row_edge",)),
             ]
-        self._extents = lay_out(self.temporary, self.table["container"], self._layouts)
+        with removed_on_error(self.temporary):
+            self._extents = lay_out(self.temporary, self.table["container"], self._layouts)
 
     def _kept(self) -> list[int]:
         return [i for i in range(len(self.planned)) if i not in self.failed]
@@ -118,14 +121,15 @@ class ShardWriter:
     def commit(self) -> Record:
         """Finish, publish and record the shard; the commit record. If another writer has committed
         it meanwhile, this copy is dropped and the other's record returned."""
-        fields = self._finish()
         path = self.folder / "records" / f"{self.name}.json"
-        try:
-            record = read_record(path, "shard")
-        except (FileNotFoundError, DamagedError):
-            publish(self.temporary, self._final)
-            write_file(path, encode_record("shard", fields))
-            return read_record(path, "shard")
+        with removed_on_error(self.temporary):
+            fields = self._finish()
+            try:
+                record = read_record(path, "shard")
+            except (FileNotFoundError, DamagedError):
+                publish(self.temporary, self._final)
+                write_file(path, encode_record("shard", fields))
+                return read_record(path, "shard")
         self.abandon()
         return record
 
@@ -135,14 +139,14 @@ class ShardWriter:
         Raises:
             DamagedError: the bytes made now differ from those recorded; nothing was replaced.
         """
-        fields = self._finish()
-        if fields["files"] != record["files"]:
-            self.abandon()
-            raise DamagedError(
-                f"shard {self.name} of {self.table['name']}: encoded again it differs from its "
-                "record (another machine, thread count or library?); it was left as it is"
-            )
-        publish(self.temporary, self._final)
+        with removed_on_error(self.temporary):
+            fields = self._finish()
+            if fields["files"] != record["files"]:
+                raise DamagedError(
+                    f"shard {self.name} of {self.table['name']}: encoded again it differs from its "
+                    "record (another machine, thread count or library?); it was left as it is"
+                )
+            publish(self.temporary, self._final)
 
     def _finish(self) -> Record:
         if self.failed:
@@ -179,13 +183,17 @@ class ShardWriter:
         old = full.with_name(full.name + "-with-gaps")
         full.rename(old)
         source_file = old / file.relative_to(full) if file != full else old
-        self._lay_out(len(self._kept()))
+        with removed_on_error(old):
+            self._lay_out(len(self._kept()))
+            self._copy_kept(source_file, offset)
+        remove(old)
+
+    def _copy_kept(self, source_file: Path, offset: int) -> None:
         with open(source_file, "rb") as source:
             for row, position in enumerate(self._kept()):
                 source.seek(offset + position * self._row_bytes)
                 target, start = self._place("rows")
                 arrays.fill(target, start + row * self._row_bytes, source.read(self._row_bytes))
-        remove(old)
 
 
 def _axes(shape: tuple[int, ...]) -> tuple[str, ...]:

@@ -38,7 +38,13 @@ class Table:
     def __init__(self, folder: Path) -> None:
         """Raises DamagedError or NewerFormatError when the table's record is not valid."""
         self.folder = folder
-        self.record: Record = read_record(folder / "table.json", "table")
+        try:
+            self.record: Record = read_record(folder / "table.json", "table")
+        except DamagedError as error:
+            raise DamagedError(
+                f"{error}; restore the file from a copy, or delete the table's folder and run "
+                "stage 1 again"
+            ) from error
         self.name: str = self.record["name"]
         self.id: str = self.record["id"]
         self.modality: str = self.record["modality"]
@@ -77,7 +83,7 @@ class Table:
     def _sealed(self, names: list[str]) -> dict[str, Record] | None:
         try:
             seal = read_record(self.folder / "seal.json", "seal")
-        except (FileNotFoundError, DamagedError):
+        except (FileNotFoundError, CacheError):  # damaged, or of a newer version
             return None  # only an index: the records are the truth
         records: dict[str, Record] = seal["records"]
         return records if sorted(records) == names else None
@@ -211,17 +217,17 @@ class Table:
         return self.rows([key])[0]
 
     def _key(self, key: str | bytes) -> bytes:
-        if isinstance(key, bytes):
-            return key
-        if self.modality == "text":
+        if isinstance(key, str) and self.modality == "text":
             return text_key(key)
         try:
-            raw = bytes.fromhex(key)
+            raw = key if isinstance(key, bytes) else bytes.fromhex(key)
         except ValueError:
             raw = b""
         if len(raw) != KEY_BYTES:
+            expected = "a text" if self.modality == "text" else "32 hex digits"
             raise KeyNotFoundError(
-                f"table {self.name}: {key!r} is not an image key; expected 32 hex digits"
+                f"table {self.name}: {key!r} is not {'a' if self.modality == 'text' else 'an'} "
+                f"{self.modality} key; expected {expected} or {KEY_BYTES} bytes"
             )
         return raw
 
@@ -240,11 +246,13 @@ class Table:
         return [per_shard[s][r] for s, r in zip(shard.tolist(), row.tolist(), strict=True)]
 
     def specs(self) -> list[dict[str, Any]]:
-        """The encoder specs that resolved to this table."""
-        return [
-            read_record(path, "spec")["spec"]
-            for path in sorted((self.folder / "specs").glob("*.json"))
-        ]
+        """The encoder specs that resolved to this table; an invalid record counts as absent."""
+        found = []
+        for path in sorted((self.folder / "specs").glob("*.json")):
+            if not is_temporary(path):
+                with suppress(DamagedError):
+                    found.append(read_record(path, "spec")["spec"])
+        return found
 
     def __repr__(self) -> str:
         return f"<Table {self.name}: {len(self)} rows {list(self.row_shape)}>"

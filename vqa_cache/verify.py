@@ -11,7 +11,7 @@ from vqa_cache.arrays import check_files, read_array
 from vqa_cache.cache import Cache
 from vqa_cache.durable import is_temporary
 from vqa_cache.errors import CacheError, DamagedError
-from vqa_cache.keys import pack_keys
+from vqa_cache.keys import json_digest, pack_keys
 from vqa_cache.records import Kind, Record, read_record
 from vqa_cache.shard import planned_keys as planned
 from vqa_cache.shard import row_keys, shard_name
@@ -24,19 +24,36 @@ def verify(cache: Cache, *, content: bool = True) -> Iterator[str]:
     Args:
         content: check every byte of every file; otherwise records and file sizes alone.
     """
-    for path in sorted((cache.path / "tables").glob("*/*/*/*/table.json")):
+    for folder in sorted((cache.path / "tables").glob("*/*/*/*")):
         try:
-            table = Table(path.parent)
-        except CacheError as error:
+            table = Table(folder)
+        except FileNotFoundError:
+            if any(_finished(folder / part) for part in ("records", "shards")):
+                yield f"{folder}: has no table.json, so its shards are part of no table"
+            continue
+        except (CacheError, OSError) as error:
             yield str(error)
             continue
         yield from _verify_table(table, content=content)
-    for path in sorted((cache.path / "examples").glob("*/*/[0-9]*.json")):
+        yield from _verify_indices(table)
+    yield from _verify_examples(cache.path / "examples", content=content)
+
+
+def _finished(folder: Path) -> list[Path]:
+    """What lies in a folder, present or not, but for unfinished work."""
+    return sorted(path for path in folder.glob("*") if not is_temporary(path))
+
+
+def _verify_examples(folder: Path, *, content: bool) -> Iterator[str]:
+    for path in sorted(folder.glob("*/*/[0-9]*.json")):
         record, problem = _read(path, "examples")
         if record is None:
             yield problem
         else:
             yield from check_files(path.parent, record, content=content)
+    for path in sorted(folder.glob("*/*/[0-9]*.h5")):
+        if not path.with_suffix(".json").exists():
+            yield f"{path}: has no record, so it is not part of the split"
 
 
 def _read(path: Path, kind: Kind) -> tuple[Record | None, str]:
@@ -48,9 +65,7 @@ def _read(path: Path, kind: Kind) -> tuple[Record | None, str]:
 
 def _verify_table(table: Table, *, content: bool) -> Iterator[str]:
     known = set()
-    for path in sorted((table.folder / "records").glob("*.json")):
-        if is_temporary(path):
-            continue
+    for path in _finished(table.folder / "records"):
         record, problem = _read(path, "shard")
         if record is None:
             yield problem
@@ -66,9 +81,30 @@ def _verify_table(table: Table, *, content: bool) -> Iterator[str]:
         yield from broken
         if content and not broken:
             yield from _verify_keys(table, record, path)
-    for shard in sorted((table.folder / "shards").iterdir()):
-        if not is_temporary(shard) and shard.name not in known:
+    for shard in _finished(table.folder / "shards"):
+        if shard.name not in known:
             yield f"{shard}: has no valid record, so it is not part of the table"
+
+
+def _verify_indices(table: Table) -> Iterator[str]:
+    """What is only there to find or to open the table fast, and rebuilt by stage 1."""
+    for path in _finished(table.folder / "specs"):
+        record, problem = _read(path, "spec")
+        if record is None:
+            yield problem
+        elif path.stem != json_digest(record["spec"])[:16]:
+            yield f"{path}: its name is not the digest of its spec"
+    path = table.folder / "seal.json"
+    if not path.exists():
+        return
+    seal, problem = _read(path, "seal")
+    if seal is None:
+        yield problem
+        return
+    for name, sealed in seal["records"].items():
+        stored, _ = _read(table.folder / "records" / f"{name}.json", "shard")
+        if stored is not None and stored != sealed:
+            yield f"{path}: shard {name} differs from its record"
 
 
 _MOST_RETRIES = 100
