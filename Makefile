@@ -37,7 +37,7 @@ $(DEV): $(STAMP)
 	@touch $@
 
 data: $(STAMP)
-	@$(if $(filter shapes,$(ON)),test -e datasets/shapes/v2_mscoco_test2015_annotations.json || $(PY) -m data make shapes datasets/shapes,true)
+	@$(if $(filter shapes,$(ON)),test -e datasets/shapes/shapes.json || $(PY) -m data make shapes datasets/shapes,true)
 
 precompute: $(STAMP) data  ## stage 1: encode what the experiment EXP needs and the cache lacks
 	$(PY) -m precompute --for $(EXP) $(FEATURES) $(STAGE1)
