@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OURS = ("data", "vqa_cache", "precompute", "train")
+OURS = ("benchmarks", "data", "vqa_cache", "precompute", "train")
 ALLOWED = {
+    "benchmarks": {"benchmarks", "data", "vqa_cache", "precompute", "train"},
     "data": {"data"},
     "vqa_cache": {"vqa_cache"},
     "precompute": {"precompute", "data", "vqa_cache"},

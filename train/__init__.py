@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from train.runs import Run
+    from train.runs.folder import Run
 
 __all__ = ["load"]
 
@@ -23,6 +23,6 @@ def load(path: str | Path) -> Run:
 
     Raises train.errors.TrainError when the folder holds no finished run.
     """
-    from train.runs import load_run
+    from train.runs.folder import load_run
 
     return load_run(Path(path))

@@ -75,7 +75,7 @@ def train_seeds(
     from train.errors import ConfigError
     from train.progress import say
     from train.result import headline_split, print_result
-    from train.runs import load_run
+    from train.runs.folder import load_run
     from train.trainer import train
 
     if seeds and any(override.partition("=")[0] == "seed" for override in overrides):

@@ -18,7 +18,7 @@ from train.evaluate import measure, predictions, run_model
 from train.fit import Fitted, Listener, fit
 from train.progress import say
 from train.result import compose
-from train.runs import CHECKPOINTS, RunFolder, choose_folder, unfinished_with_other_code
+from train.runs.folder import CHECKPOINTS, RunFolder, choose_folder, unfinished_with_other_code
 from train.snapshots import Snapshots, save_model
 from train.training_data import TrainingData, load_data
 

@@ -1,0 +1,34 @@
+"""`python -m benchmarks NAME [--json]` runs one benchmark."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+# name -> "module:command"; a command takes its own options
+BENCHMARKS: dict[str, str] = {}
+
+
+class Benchmarks(click.Group):
+    """Imports a benchmark only when it is asked for: each needs other libraries."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(BENCHMARKS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in BENCHMARKS:
+            return None
+        module, _, name = BENCHMARKS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.command(cls=Benchmarks)
+def main() -> None:
+    """Measure. Every figure compares things that alternate in one run; --json prints one object."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
