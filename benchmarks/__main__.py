@@ -8,7 +8,9 @@ import sys
 import click
 
 # name -> "module:command"; a command takes its own options
-BENCHMARKS: dict[str, str] = {}
+BENCHMARKS: dict[str, str] = {
+    "resume": "benchmarks.resume:command",
+}
 
 
 class Benchmarks(click.Group):

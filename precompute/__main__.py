@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from typing import Any
 
@@ -19,26 +18,7 @@ from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
 from vqa_cache.allocator import keep_freed_memory
 from vqa_cache.errors import CacheError
-
-_EXIT_STOPPED = 143
-
-
-class StopSignal:
-    """SIGTERM and Ctrl-C set a flag that the pipeline asks between batches; a second one exits."""
-
-    def __init__(self) -> None:
-        self._received = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._receive)
-
-    def _receive(self, number: int, _frame: object) -> None:
-        if self._received:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self._received = True
-
-    def __call__(self) -> bool:
-        return self._received
+from vqa_cache.signals import EXIT_STOPPED, StopSignal
 
 
 @click.command()
@@ -114,7 +94,7 @@ def main(**options: Any) -> None:
             click.echo(json.dumps({"tables": [vars(result) for result in results]}))
     except Stopped as stopped:
         click.echo(str(stopped), err=True)
-        sys.exit(_EXIT_STOPPED)
+        sys.exit(EXIT_STOPPED)
     except (CacheError, DatasetError, PrecomputeError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)

@@ -25,11 +25,11 @@ from test_train_small_cache import (
 import train
 import vqa_cache
 from train import baselines as baselines_module
-from train.runs import folder as runs_module
 from train.__main__ import command, main
 from train.config import load_experiment
 from train.errors import TrainError
-from train.fit import fit
+from train.fit import Watch, fit
+from train.runs import folder as runs_module
 from train.runs.folder import load_run
 from train.trainer import train as train_run
 from train.training_data import load_data
@@ -61,21 +61,6 @@ def test_new_runs_are_numbered(tmp_path: Path, cache: Path) -> None:
     runs = [run_of(tmp_path, cache, new=True) for _ in range(3)]
     assert [run.name for run in runs[1:]] == [f"{runs[0].name}-2", f"{runs[0].name}-3"]
     assert digests(runs[0]) == digests(runs[2])
-
-
-def test_an_unfinished_run_starts_again_and_says_so(
-    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = run_of(tmp_path, cache)
-    expected = digests(run)
-    (run / "result.json").unlink()
-    (run / "metrics.jsonl").write_text("half a row")
-    (run / "predictions.gone.json").write_text("[]")
-    experiment = load_experiment(str(write_experiment(tmp_path)))
-    again = train_run(experiment, cache=cache, runs=tmp_path / "runs", console=Console(width=200))
-    assert again == run
-    assert digests(run) == expected
-    assert f"{run} is unfinished: training starts again" in capsys.readouterr().out
 
 
 def test_an_unfinished_run_of_other_code_is_named_and_left_alone(
@@ -159,7 +144,9 @@ def test_a_baseline_is_the_mlp_experiment_on_one_modality(tmp_path: Path, cache:
     )
     experiment = load_experiment(str(write_experiment(tmp_path)))
     data = load_data(experiment, vqa_cache.open(cache))
-    fitted = fit(config, data, modalities=["text"], what="", console=QUIET)
+    watch = Watch(QUIET)
+    folder = tmp_path / "alone"
+    fitted = fit(config, data, modalities=["text"], what="", folder=folder, watch=watch)
     assert result["baselines"]["question_only"]["val"]["accuracy"] == fitted.score.accuracy
 
 

@@ -239,11 +239,13 @@ def result_of(run: Path) -> dict[str, Any]:
 
 
 def digests(run: Path) -> dict[str, str]:
-    """Every file but result.json, which holds times."""
+    """Every file but those that hold times or a process: result, events, lock."""
     return {
         str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(run.rglob("*"))
-        if path.is_file() and path.name != "result.json"
+        if path.is_file()
+        and path.name not in ("result.json", "lock")
+        and not path.name.startswith("events.")
     }
 
 

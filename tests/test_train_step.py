@@ -76,10 +76,48 @@ def test_optimiser_lowers_the_loss(name: str) -> None:
 
 
 def test_matrices_decay_and_nothing_else() -> None:
-    matrices, others = optimizers.parameter_groups(small_model(batch_norm=True), 0.1)
-    assert (matrices["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
-    assert [p.ndim for p in matrices["params"]] == [2, 2]  # type: ignore[attr-defined]
-    assert {p.ndim for p in others["params"]} == {1}  # type: ignore[attr-defined]
+    model = small_model(batch_norm=True)
+    matrices, others = optimizers.adamw(model, lr=1.0, weight_decay=0.1).groups
+    assert (matrices[1], others[1]) == (0.1, 0.0)
+    assert [p.ndim for p in matrices[0]] == [2, 2]
+    assert {p.ndim for p in others[0]} == {1}
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "options"),
+    [
+        ("adamw", torch.optim.AdamW, {"weight_decay": 0.3}),
+        ("adam", torch.optim.Adam, {"weight_decay": 0.3}),
+        ("sgd", torch.optim.SGD, {"weight_decay": 0.3, "momentum": 0.9}),
+        ("sgd", torch.optim.SGD, {"momentum": 0.5, "nesterov": True}),
+        ("sgd", torch.optim.SGD, {"momentum": 0.0}),
+    ],
+)
+def test_optimisers_give_the_numbers_of_torch_to_the_bit(
+    name: str, theirs: Any, options: dict[str, Any]
+) -> None:
+    ours, reference = small_model(), small_model()
+    decaying = [p for p in reference.parameters() if p.ndim >= 2]
+    others = [p for p in reference.parameters() if p.ndim < 2]
+    groups = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
+    step = TrainingStep(
+        ours,
+        CrossEntropy(),
+        optimizers.lookup(name)(ours, lr=0.1, **options),
+        schedule=optimizers.linear(8),
+        seed=0,
+    )
+    optimizer = theirs(groups, lr=0.1, fused=True, **options)
+    inputs, targets = small_batch()
+    for number in range(6):
+        step(inputs, targets, number)
+        optimizer.zero_grad()
+        CrossEntropy()(reference(inputs), targets).backward()
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1 * optimizers.linear(8)(number)
+        optimizer.step()
+        for a, b in zip(ours.parameters(), reference.parameters(), strict=True):
+            assert torch.equal(a, b), number
 
 
 @pytest.mark.parametrize("name", optimizers.SCHEDULES)
@@ -113,8 +151,10 @@ def test_learning_rate_follows_the_step() -> None:
         schedule=optimizers.linear(10),
         seed=0,
     )
+    before = [p.detach().clone() for p in model.parameters()]
     step(inputs, targets, 4)
-    assert [group["lr"] for group in step.optimizer.param_groups] == [pytest.approx(0.3)] * 2
+    for old, new in zip(before, model.parameters(), strict=True):
+        assert torch.allclose(old - new, 0.3 * new.grad, atol=1e-7)
     assert step.lr(4) == pytest.approx(0.3)
 
 

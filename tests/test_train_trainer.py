@@ -24,11 +24,11 @@ from test_train_small_cache import (
 )
 
 import vqa_cache
-from train.checkpoint import load_checkpoint, save_checkpoint
+from train.checkpoint import load_checkpoint
 from train.config import load_experiment
 from train.errors import TrainError
-from train.fit import Score
 from train.result import headline_split
+from train.selection import Score
 from train.trainer import train as train_run
 
 HIDDEN = 'name = "mlp"\nhidden = [16]\ndropout = 0.1'
@@ -89,7 +89,8 @@ def test_metrics_rows_are_by_step_without_a_clock(tmp_path: Path, cache: Path) -
     steps = [row for row in rows if "train_loss" in row]
     per_epoch = 12  # 180 examples in batches of 16: 11 and one of 4
     assert [row["step"] for row in steps] == list(range(1, 3 * per_epoch + 1))
-    assert {key for row in steps for key in row} == {"step", "epoch", "train_loss", "lr"}
+    assert set(steps[1]) == {"step", "epoch", "train_loss", "lr"}
+    assert set(steps[0]) == {*steps[1], "gradient_norm"}, "every fiftieth step tells it"
     evaluated = [row for row in rows if "accuracy" in row]
     assert [row["epoch"] for row in evaluated] == [2, 3], "every second epoch and the last"
     assert {row["part"] for row in evaluated} == {"val"}
@@ -219,7 +220,10 @@ def test_bf16_is_recorded_and_learns(tmp_path: Path, cache: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(TrainError) as error:
         run_of(tmp_path, cache, "optimizer.lr=1e30", "optimizer.name=sgd")
-    expected = r"step \d+ \(epoch 1\): the loss is (nan|inf) at learning rate 1e\+30; lower optim"
+    expected = (
+        r"tiny_mlp: step \d+ \(epoch 1\): the (loss|cross-entropy of val) is (nan|inf) at learning "
+        r"rate 1e\+30; no snapshot yet; lower optimizer.lr"
+    )
     assert re.match(expected, str(error.value))
     assert not list((tmp_path / "runs").glob("*/result.json"))
 
@@ -249,11 +253,11 @@ def test_selection_takes_the_best_epoch(tmp_path: Path, cache: Path) -> None:
 
 
 def test_scores_are_compared_by_accuracy_then_cross_entropy() -> None:
-    assert Score(0.5, 1.0).beats(None)
-    assert Score(0.6, 9.0).beats(Score(0.5, 1.0))
-    assert Score(0.5, 0.9).beats(Score(0.5, 1.0))
-    assert not Score(0.5, 1.0).beats(Score(0.5, 1.0)), "of equals the earlier epoch stays"
-    assert not Score(0.4, 0.1).beats(Score(0.5, 1.0))
+    assert Score(1, 0.5, 1.0).beats(None)
+    assert Score(1, 0.6, 9.0).beats(Score(1, 0.5, 1.0))
+    assert Score(1, 0.5, 0.9).beats(Score(1, 0.5, 1.0))
+    assert not Score(1, 0.5, 1.0).beats(Score(1, 0.5, 1.0)), "of equals the earlier epoch stays"
+    assert not Score(1, 0.4, 0.1).beats(Score(1, 0.5, 1.0))
 
 
 # ---------------------------------------------------------------- checkpoints
@@ -296,24 +300,13 @@ def test_snapshots_keep_the_newest_and_the_best(tmp_path: Path, cache: Path) -> 
     every = ["train.epochs=6", "train.snapshot_every=1"]
     run = run_of(tmp_path, cache, *every, "train.keep_last=2", "train.keep_best=0")
     names = sorted(path.name for path in (run / "checkpoints").iterdir())
-    assert names == ["best", "epoch-0005", "epoch-0006"]
-    assert load_checkpoint(run / "checkpoints" / "epoch-0005")[1]["epoch"] == 5
+    assert names == ["best", "step-00000060", "step-00000072"]
+    assert load_checkpoint(run / "checkpoints" / "step-00000060")[1]["epoch"] == 5
     (tmp_path / "best").mkdir()
-    run = run_of(tmp_path / "best", cache, *every, "train.keep_last=0", "train.keep_best=1")
+    run = run_of(tmp_path / "best", cache, *every, "train.keep_last=1", "train.keep_best=1")
     best = result_of(run)["best"]["epoch"]
-    names = sorted(path.name for path in (run / "checkpoints").iterdir())
-    assert names == ["best", f"epoch-{best:04d}"]
-
-
-def test_a_checkpoint_that_does_not_fit_its_description_is_refused(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "best", {"a": torch.ones(2, 3)}, {"epoch": 1})
-    assert torch.equal(load_checkpoint(tmp_path / "best")[0]["a"], torch.ones(2, 3))
-    path = tmp_path / "best" / "model.json"
-    path.write_text(path.read_text().replace("3", "4"))
-    with pytest.raises(TrainError, match=r"a \(found \[2, 3\], expected \[2, 4\]\)"):
-        load_checkpoint(tmp_path / "best")
-    with pytest.raises(TrainError, match="is missing"):
-        load_checkpoint(tmp_path / "absent")
+    names = {path.name for path in (run / "checkpoints").iterdir()}
+    assert names == {"best", f"step-{12 * best:08d}", "step-00000072"}
 
 
 def test_failed_images_are_told_and_counted(

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,10 +204,10 @@ def _prepare(request: dict[str, Any], output: Path) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"], request["file_limit"]))
     if "count" in request or "kill_at" in request or "full_at" in request:
-        _count_operations(request, output)
+        count_operations(request, output)
 
 
-def _count_operations(request: dict[str, Any], output: Path) -> None:
+def count_operations(request: Mapping[str, Any], output: Path) -> None:
     """Count what changes files under the eyes of a crash; kill or fail at one of them."""
     import errno
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from train.errors import TrainError
+from train.errors import Stopped, TrainError
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -77,15 +77,18 @@ def train_seeds(
     from train.result import headline_split, print_result
     from train.runs.folder import load_run
     from train.trainer import train
+    from vqa_cache.signals import StopSignal
 
     if seeds and any(override.partition("=")[0] == "seed" for override in overrides):
         raise ConfigError(["seed is set twice: by --seeds and by seed=...; leave one out"])
-    console = Console()
+    console, stopping = Console(), StopSignal()
     variants = [()] if seeds is None else [(f"seed={seed}",) for seed in range(seeds)]
     paths, headlines = [], []
     for variant in variants:
         experiment = load_experiment(name, [*overrides, *variant])
-        path = train(experiment, cache=cache, runs=runs, console=console, new=new)
+        path = train(
+            experiment, cache=cache, runs=runs, console=console, new=new, stopping=stopping
+        )
         result = load_run(path).result
         print_result(result, console)
         split = headline_split(result)
@@ -102,6 +105,7 @@ def main() -> None:
     """Run the command; a user's errors go to stderr, one line each, with exit code 1."""
     from vqa_cache.allocator import keep_freed_memory
     from vqa_cache.errors import CacheError
+    from vqa_cache.signals import EXIT_STOPPED
 
     keep_freed_memory()
     try:
@@ -109,6 +113,13 @@ def main() -> None:
     except (TrainError, CacheError) as error:
         for line in str(error).splitlines():
             click.echo(f"error: {line}", err=True)
+        sys.exit(1)
+    except Stopped as stopped:
+        click.echo(f"{stopped}; the same command goes on", err=True)
+        sys.exit(EXIT_STOPPED)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{error.strerror}; the last snapshot is kept", err=True)
         sys.exit(1)
 
 

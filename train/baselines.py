@@ -8,30 +8,31 @@ modality, with the run's epochs, batch size and selection. They are kept in
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from train.config import Component, Config, load_experiment
-from train.errors import TrainError
+from train.errors import Stopped, TrainError
 from train.evaluate import Outputs, always, evaluated, run_model
 from train.examples import Part
-from train.fit import fit
+from train.fit import Watch, fit
 from train.identity import code_digest
+from train.lock import LockedError, locked
 from train.metrics import compute
 from train.progress import say
 from train.training_data import TrainingData
-from vqa_cache.durable import write_file
+from vqa_cache.durable import remove, write_file
 from vqa_cache.keys import json_digest
 
 SINGLE = {"question_only": "text", "image_only": "image"}
 
 
 def run_baselines(
-    config: Config, data: TrainingData, *, runs: Path, console: Console
+    config: Config, data: TrainingData, *, runs: Path, watch: Watch
 ) -> dict[str, Any]:
     """`baselines` of a result: name -> split -> accuracy, accuracy_se, n; None with a reason where
     one does not apply."""
@@ -43,7 +44,7 @@ def run_baselines(
     reasons = {}
     for name in SINGLE:
         try:
-            found[name] = _single(name, config, data, runs=runs, console=console)
+            found[name] = _single(name, config, data, runs=runs, watch=watch)
         except TrainError as error:  # the run itself is trained: its figures must not be lost
             found[name], reasons[name] = None, str(error)
     return {**found, "reasons": reasons}
@@ -58,7 +59,7 @@ def majority(data: TrainingData) -> dict[str, dict[str, float | None]]:
 
 
 def _single(
-    name: str, config: Config, data: TrainingData, *, runs: Path, console: Console
+    name: str, config: Config, data: TrainingData, *, runs: Path, watch: Watch
 ) -> dict[str, dict[str, float | None]]:
     modality = SINGLE[name]
     if modality not in data.tables:
@@ -68,19 +69,35 @@ def _single(
         {"config": _budget(config), "data": data.digests[modality], "code": code_digest()}
     )
     path = runs / "baselines" / f"{digest[:32]}.json"
-    if path.exists():
-        kept: dict[str, dict[str, float | None]] = json.loads(path.read_text())["splits"]
-        say(console, f"{name}: kept from an earlier run ({path})")
-        return kept
-    fitted = fit(config, data, modalities=[modality], what=name, console=console)
+    folder = path.with_suffix("")  # its training, until the record is there
+    while not path.exists():
+        try:
+            with locked(folder):
+                splits = _train(name, config, data, folder=folder, watch=watch)
+                record = {"baseline": name, "splits": splits}
+                write_file(path, (json.dumps(record, indent=1) + "\n").encode())
+                remove(folder)
+                return splits
+        except LockedError:  # another run needs the same one
+            if watch.stopping():
+                raise Stopped("stopped by a signal") from None
+            time.sleep(0.2)
+    kept: dict[str, dict[str, float | None]] = json.loads(path.read_text())["splits"]
+    say(watch.console, f"{name}: kept from an earlier run ({path})")
+    return kept
+
+
+def _train(
+    name: str, config: Config, data: TrainingData, *, folder: Path, watch: Watch
+) -> dict[str, dict[str, float | None]]:
+    modality = SINGLE[name]
+    fitted = fit(config, data, modalities=[modality], what=name, folder=folder, watch=watch)
     tables = {modality: data.tables[modality]}
-    splits = _by_split(
-        data, lambda part: run_model(fitted.model, part, tables, config.train.precision)
+    precision = config.train.precision
+    return _by_split(
+        data,
+        lambda part: run_model(fitted.model, part, tables, precision, stopping=watch.stopping),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"baseline": name, "epoch": fitted.epoch, "splits": splits}
-    write_file(path, (json.dumps(record, indent=1) + "\n").encode())
-    return splits
 
 
 def single_modality(config: Config) -> Config:

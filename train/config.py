@@ -74,17 +74,18 @@ class Training(Section):
 
     overfit: train and evaluate on the first N examples alone (0 = off): a check that a head can
         learn at all.
-    snapshot_every: keep weights every N epochs (0 = never): the newest `keep_last` and the
-        `keep_best` best ones. The selected epoch is always kept.
+    evaluate_every, snapshot_every: in epochs; a fraction is allowed. An interrupted run goes on
+        from its last snapshot (0 = none but the one that a signal makes).
+    keep_last, keep_best: so many of the newest and of the best snapshots are kept.
     """
 
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(512, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     overfit: int = Field(0, ge=0)
-    snapshot_every: int = Field(0, ge=0)
-    evaluate_every: int = Field(1, ge=1)
-    keep_last: int = Field(2, ge=0)
+    snapshot_every: float = Field(1.0, ge=0, allow_inf_nan=False)
+    evaluate_every: float = Field(1.0, gt=0, allow_inf_nan=False)
+    keep_last: int = Field(2, ge=1)
     keep_best: int = Field(1, ge=0)
 
 

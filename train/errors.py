@@ -3,6 +3,8 @@
     TrainError        a user's error: one clear line (or several, one an error)
       ConfigError     everything that is wrong with an experiment, found at once
 
+    Stopped           a signal came, and what was under way is kept
+
 `python -m train` prints each line after "error: " and exits with 1.
 """
 
@@ -19,3 +21,7 @@ class ConfigError(TrainError):
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
+
+
+class Stopped(Exception):
+    """Training was asked to stop; the same command goes on. Not a TrainError: nothing failed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from train.errors import Stopped
 from train.examples import Part
 from train.metrics import METRICS, TOP, Evaluated, accuracy_by_type, compute
 from train.step import Precision, forward
@@ -41,8 +42,13 @@ def run_model(
     part: Part,
     tables: Mapping[str, ResidentTable],
     precision: Precision = "fp32",
+    *,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Outputs:
-    """Outputs of a model, in evaluation mode, for every example of a part."""
+    """Outputs of a model, in evaluation mode, for every example of a part.
+
+    Raises Stopped when `stopping`, asked between batches, is true.
+    """
     n = len(part)
     predicted = torch.empty(n, dtype=torch.int64)
     cross_entropy = torch.full((n,), torch.nan, dtype=torch.float64)
@@ -50,6 +56,8 @@ def run_model(
     model.eval()
     with torch.no_grad():  # inference tensors could not be reused by training steps
         for start in range(0, n, EVALUATION_BATCH):
+            if stopping():
+                raise Stopped("stopped by a signal")
             span = slice(start, min(n, start + EVALUATION_BATCH))
             logits = forward(model, gather(part, tables, torch.arange(n)[span]), precision)
             truth = part.truth[span]

@@ -1,4 +1,8 @@
-"""Training one model: epochs of steps, the epoch selected on the selection part, its weights."""
+"""Training one model: steps, evaluations, snapshots; ends with the weights of the best evaluation.
+
+A training that was interrupted goes on from its newest snapshot to the same bytes: order, dropout
+and learning rate are functions of the step, and the snapshot holds everything else.
+"""
 
 from __future__ import annotations
 
@@ -6,82 +10,63 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
 
-from train import fusion, heads, losses, optimizers
-from train.config import Component, Config
-from train.errors import TrainError
+from train.build import build_model, build_step, describe_model, load_weights, model_tensors
+from train.config import Config
+from train.errors import Stopped, TrainError
 from train.evaluate import evaluated, gather, run_model
-from train.lookup import Factory, takes
 from train.metrics import compute
-from train.progress import EpochProgress
-from train.seeds import batch_bounds, derive_seed, epoch_order
-from train.step import AnswerModel, TrainingStep
+from train.metrics_log import MetricsLog
+from train.progress import TrainingProgress, say
+from train.seeds import batch_bounds, epoch_order
+from train.selection import Score, epochs_done, milestones
+from train.snapshots import Snapshots, State
+from train.step import AnswerModel
 from train.tables import ResidentTable
 from train.training_data import TrainingData
+from vqa_cache.durable import remove, remove_stale_temporaries
 
+METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 READ_LOSSES_EVERY = 50  # steps; reading a loss waits for the device
 
 
 @dataclass(frozen=True)
-class Score:
-    """How good an epoch is: accuracy, and cross-entropy (nats) between equals."""
+class Watch:
+    """Who looks on while a model trains.
 
-    accuracy: float
-    cross_entropy: float
+    Attributes:
+        stopping: asked between steps; true saves and raises Stopped.
+        row: told every READ_LOSSES_EVERY steps, and at evaluations, what metrics.jsonl is told.
+        evaluated: called after each evaluation, once its row is durable.
+    """
 
-    def beats(self, other: Score | None) -> bool:
-        """Whether this epoch is to be preferred; of equals the earlier one stays."""
-        if other is None or self.accuracy != other.accuracy:
-            return other is None or self.accuracy > other.accuracy
-        return self.cross_entropy < other.cross_entropy
+    console: Console
+    stopping: Callable[[], bool] = lambda: False
+    row: Callable[[Mapping[str, Any]], None] = lambda _: None
+    evaluated: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model with the weights of the selected epoch.
+    """A trained model with its best weights.
 
     Attributes:
-        epoch: the selected one, from 1.
-        samples, seconds: training examples seen and the time of their steps.
+        epoch: when they were reached, from the beginning; a fraction between two epochs.
+        samples, seconds: training examples seen since the last start, and the time of their steps.
     """
 
-    model: nn.Module
-    epoch: int
+    model: AnswerModel
+    epoch: int | float
     score: Score
     steps: int
     samples: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Listener:
-    """What a run wants to hear about: rows for its log, and each evaluated epoch."""
-
-    row: Callable[[dict[str, Any]], None] = lambda _: None
-    epoch: Callable[[int, nn.Module, Score], None] = lambda *_: None
-
-
-def build_model(config: Config, data: TrainingData, modalities: Iterable[str]) -> AnswerModel:
-    """Fusion and head with weights drawn from the seed. Raises TrainError for a bad option."""
-    torch.manual_seed(derive_seed(config.seed, "weights"))
-    sizes = {modality: data.tables[modality].width for modality in modalities}
-    join = _make("fusion", fusion.lookup, config.fusion, sizes)
-    arguments: list[Any] = [join.out_features, len(data.vocabulary)]
-    if takes(heads.lookup(config.head.name), "answer_vectors"):
-        arguments.append(data.answer_vectors)
-    return AnswerModel(join, _make("head", heads.lookup, config.head, *arguments))
-
-
-def _make(section: str, lookup: Callable[[str], Factory], chosen: Component, *given: Any) -> Any:
-    try:
-        return lookup(chosen.name)(*given, **chosen.options)
-    except ValueError as error:
-        raise TrainError(f"{section} {chosen.name!r}: {error}") from None
+    snapshots: Snapshots
 
 
 def fit(
@@ -90,145 +75,237 @@ def fit(
     *,
     modalities: Iterable[str],
     what: str,
-    console: Console,
-    listener: Listener | None = None,
+    folder: Path,
+    watch: Watch,
 ) -> Fitted:
-    """Train one model and return it with its best epoch's weights.
-
-    The global random state is left as it was.
+    """Train one model, or go on with it; the global random state is left as it was.
 
     Args:
         modalities: which inputs it sees.
         what: its name in the progress display.
+        folder: where `metrics.jsonl` and `checkpoints/` belong.
 
     Raises:
-        TrainError: an option is out of range, or the loss is not finite (with step and rate).
+        TrainError: an option is out of range, the loss is not finite (with step, rate and the last
+            snapshot), or every snapshot is damaged.
+        Stopped: after a snapshot.
     """
     with torch.random.fork_rng(devices=[]):
         tables = {modality: data.tables[modality] for modality in modalities}
-        progress = EpochProgress(what, config.train.epochs, console)
-        return _fit(config, data, tables, progress=progress, listener=listener or Listener())
+        training = Training(config, data, tables, what=what, folder=folder, watch=watch)
+        training.restore()
+        return training.run()
 
 
-def _fit(
-    config: Config,
-    data: TrainingData,
-    tables: Mapping[str, ResidentTable],
-    *,
-    progress: EpochProgress,
-    listener: Listener,
-) -> Fitted:
-    part, selection = data.parts["train"], data.parts[data.selection]
-    trainable = ((part.truth >= 0) & (part.truth < len(data.vocabulary))).nonzero()[:, 0]
-    bounds = batch_bounds(len(trainable), config.train.batch_size)
-    model = build_model(config, data, tables)
-    _check_batch_norm(model, bounds)
-    step = _training_step(config, model, total_steps=config.train.epochs * len(bounds))
-    best: Score | None = None
-    best_epoch, weights, seconds = 0, {}, 0.0
-    with progress:
-        for epoch in range(config.train.epochs):
-            started = time.perf_counter()
-            order = trainable[epoch_order(len(trainable), data_seed=config.data_seed, epoch=epoch)]
-            losses_read = _Losses(step, epoch, listener)
-            for number, (first, last) in enumerate(bounds, start=epoch * len(bounds)):
-                examples = order[first:last]
-                inputs = gather(part, tables, examples)
-                losses_read.add(number, step(inputs, part.truth[examples], number))
-            mean = losses_read.finish()
-            seconds += time.perf_counter() - started
-            done = epoch + 1
-            figures = f"loss {mean:.3f}"
-            if done % config.train.evaluate_every == 0 or done == config.train.epochs:
-                outputs = run_model(model, selection, tables, config.train.precision)
-                record = evaluated(selection, outputs, len(data.vocabulary))
-                values, _ = compute(record, ("accuracy", "cross_entropy"))
-                score = _score(values, done)
-                listener.row(
-                    {"step": done * len(bounds), "epoch": done, "part": data.selection, **values}
-                )
-                if score.beats(best):
-                    best, best_epoch = score, done
-                    weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
-                listener.epoch(done, model, score)
-                figures += f", {data.selection} accuracy {score.accuracy:.4f}"
-            progress.epoch(done, figures)
-    assert best is not None
-    model.load_state_dict(weights)
-    steps = config.train.epochs * len(bounds)
-    samples = config.train.epochs * len(trainable)
-    return Fitted(model, best_epoch, best, steps, samples, seconds)
+class Training:
+    """A model on its way. `step` counts the steps done."""
+
+    def __init__(
+        self,
+        config: Config,
+        data: TrainingData,
+        tables: Mapping[str, ResidentTable],
+        *,
+        what: str,
+        folder: Path,
+        watch: Watch,
+    ) -> None:
+        self.config, self.data, self.tables = config, data, tables
+        self.what, self.folder, self.watch = what, folder, watch
+        self.part, self.selection = data.parts["train"], data.parts[data.selection]
+        truth = self.part.truth
+        self.trainable = ((truth >= 0) & (truth < len(data.vocabulary))).nonzero()[:, 0]
+        self.bounds = batch_bounds(len(self.trainable), config.train.batch_size)
+        self.total = config.train.epochs * len(self.bounds)
+        self.model = build_model(config, data, tables)
+        _check_batch_norm(self.model, self.bounds)
+        self.engine = build_step(config, self.model, total_steps=self.total)
+        pace = {"steps_per_epoch": len(self.bounds), "total": self.total}
+        self.evaluations = milestones(config.train.evaluate_every, **pace)
+        self.saves = milestones(config.train.snapshot_every, **pace)
+        self.snapshots = Snapshots(
+            folder / CHECKPOINTS,
+            scheduled=self.saves,
+            keep_last=config.train.keep_last,
+            keep_best=config.train.keep_best,
+        )
+        self.progress = TrainingProgress(what, self.total, len(self.bounds), watch.console)
+        self.step = 0
+        self.score: Score | None = None
+        self.best: Score | None = None
+        self._saved: tuple[State, Path] | None = None
+        self._order: tuple[int, torch.Tensor] | None = None
+        self._unread: list[tuple[int, torch.Tensor, torch.Tensor | None]] = []
+        self._began: float | None = None
+        self._samples, self._seconds = 0, 0.0
+
+    def restore(self) -> None:
+        """Take up the newest snapshot, or clear what a training without one left."""
+        remove_stale_temporaries(self.folder)
+        log = self.folder / METRICS
+        snapshot = self.snapshots.latest(log, lambda line: say(self.watch.console, line))
+        if snapshot is None:
+            remove(self.snapshots.folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.log = MetricsLog(log)
+            return
+        load_weights(self.model, snapshot.model)
+        self.engine.optimizer.load(snapshot.training)
+        state = snapshot.state
+        self.step, self.score, self.best = state.step, state.score, state.best
+        self._saved = state, snapshot.path
+        self.log = MetricsLog(log, state.log)
+        line = f"{self.what}: going on after step {self.step:,} of {self.total:,}"
+        say(self.watch.console, f"{line} ({snapshot.path})")
+
+    def run(self) -> Fitted:
+        """Train to the end. Raises as `fit` does."""
+        try:
+            with self.progress:
+                self._run()
+        except Stopped as stopped:
+            path = self._save_once()
+            step = f"step {self.step:,} of {self.total:,}"
+            raise Stopped(f"{self.what}: {stopped} after {step}, kept in {path}") from None
+        finally:
+            self.log.close()
+        assert self.best is not None
+        load_weights(self.model, self.snapshots.load_best(self.best))
+        epoch = epochs_done(self.best.step, len(self.bounds))
+        return Fitted(
+            self.model, epoch, self.best, self.total, self._samples, self._seconds, self.snapshots
+        )
+
+    def _run(self) -> None:
+        while True:
+            due = self.score is None or self.score.step < self.step
+            if due and self.step in self.evaluations:
+                self._evaluate()
+            if self.step in self.saves:
+                self._save_once()
+            if self.step == self.total:
+                return
+            if self.watch.stopping():
+                raise Stopped("stopped by a signal")
+            self._train_step()
+
+    def _train_step(self) -> None:
+        if self._began is None:
+            self._began = time.perf_counter()
+        epoch, number = divmod(self.step, len(self.bounds))
+        first, last = self.bounds[number]
+        examples = self._order_of(epoch)[first:last]
+        inputs = gather(self.part, self.tables, examples)
+        loss = self.engine(inputs, self.part.truth[examples], self.step)
+        looked_at = self.step % READ_LOSSES_EVERY == 0
+        norm = self.engine.gradient_norm() if looked_at else None
+        self._unread.append((self.step, loss, norm))
+        self._samples += last - first
+        self.step += 1
+        if looked_at:
+            self._read_losses()
+
+    def _order_of(self, epoch: int) -> torch.Tensor:
+        """The examples of an epoch in the order of its batches."""
+        if self._order is None or self._order[0] != epoch:
+            seed = self.config.data_seed
+            order = epoch_order(len(self.trainable), data_seed=seed, epoch=epoch)
+            self._order = epoch, self.trainable[order]
+        return self._order[1]
+
+    def _read_losses(self) -> None:
+        """Write the steps since the last time into the log: the one place that waits for them."""
+        if not self._unread:
+            return
+        values = torch.stack([loss for _, loss, _ in self._unread]).tolist()
+        row: dict[str, Any] = {}
+        for (step, _, norm), value in zip(self._unread, values, strict=True):
+            rate = self.engine.lr(step)
+            epoch = step // len(self.bounds) + 1
+            if not math.isfinite(value):
+                raise self._not_finite(f"the loss is {value}", step, rate)
+            row = {"step": step + 1, "epoch": epoch, "train_loss": value, "lr": rate}
+            if norm is not None:
+                row["gradient_norm"] = norm.item()
+            self.log.row(row)
+        self._unread.clear()
+        self._pause()
+        self.watch.row({**row, "samples_per_second": self._samples / self._seconds})
+        self.progress.steps(self.step, row["train_loss"], self._samples / self._seconds)
+
+    def _pause(self) -> None:
+        if self._began is not None:
+            self._seconds += time.perf_counter() - self._began
+            self._began = None
+
+    def _not_finite(self, what: str, step: int, rate: float) -> TrainError:
+        last = f"the last finite snapshot is {self._saved[1]}" if self._saved else "no snapshot yet"
+        return TrainError(
+            f"{self.what}: step {step + 1} (epoch {step // len(self.bounds) + 1}): {what} at "
+            f"learning rate {rate:.3g}; {last}; lower optimizer.lr, add schedule.warmup_steps, or "
+            "look for values that are not finite in the table"
+        )
+
+    def _evaluate(self) -> None:
+        self._read_losses()
+        outputs = run_model(
+            self.model,
+            self.selection,
+            self.tables,
+            self.config.train.precision,
+            stopping=self.watch.stopping,
+        )
+        record = evaluated(self.selection, outputs, len(self.data.vocabulary))
+        values, _ = compute(record, ("accuracy", "cross_entropy"))
+        self.score = self._score(values)
+        epoch = epochs_done(self.step, len(self.bounds))
+        row = {"step": self.step, "epoch": epoch, "part": self.data.selection, **values}
+        self.log.row(row)
+        state = State(self.step, self.score, self.score, self.log.sync())
+        if self.score.beats(self.best):
+            self.best = self.score
+            self.snapshots.save_best(state, *self._model_file())
+        self.watch.row(row)
+        self.watch.evaluated()
+        assert self.best is not None
+        best = f"best {self.best.accuracy:.4f}"
+        figures = f"{self.data.selection} accuracy {self.score.accuracy:.4f}, {best}"
+        self.progress.evaluated(self.step, figures)
+
+    def _score(self, values: Mapping[str, float | None]) -> Score:
+        accuracy, nats = values["accuracy"], values["cross_entropy"]
+        assert accuracy is not None  # load_data refuses a selection part without labels
+        if nats is not None and not math.isfinite(nats):
+            rate = self.engine.lr(self.step - 1)
+            what = f"the cross-entropy of {self.data.selection} is {nats}"
+            raise self._not_finite(what, self.step - 1, rate)
+        # without any truth among the classes there is nothing to compare
+        return Score(self.step, accuracy, math.inf if nats is None else nats)
+
+    def _save_once(self) -> Path:
+        """A snapshot of where the training stands, unless it is there already; its path."""
+        self._read_losses()
+        state = State(self.step, self.score, self.best, self.log.sync())
+        if self._saved is None or self._saved[0] != state:
+            model, description = self._model_file()
+            path = self.snapshots.save(state, model, self.engine.optimizer.state, description)
+            self._saved = state, path
+        return self._saved[1]
+
+    def _model_file(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        description = {
+            "name": self.what,
+            "step": self.step,
+            "epoch": epochs_done(self.step, len(self.bounds)),
+            **describe_model(self.config, self.tables, self.data.vocabulary),
+        }
+        return model_tensors(self.model, self.tables), description
 
 
-def _check_batch_norm(model: nn.Module, bounds: list[tuple[int, int]]) -> None:
+def _check_batch_norm(model: torch.nn.Module, bounds: list[tuple[int, int]]) -> None:
     smallest = min(last - first for first, last in bounds)
-    if smallest == 1 and any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
+    if smallest == 1 and any(isinstance(m, torch.nn.BatchNorm1d) for m in model.modules()):
         raise TrainError(
             "batch normalisation needs at least 2 examples in every batch, found a batch of 1; "
             "train on more examples, raise train.batch_size, or set head.batch_norm=false"
         )
-
-
-def _training_step(config: Config, model: nn.Module, *, total_steps: int) -> TrainingStep:
-    return TrainingStep(
-        model,
-        _make("loss", losses.lookup, config.loss),
-        _make("optimizer", optimizers.lookup, config.optimizer, model),
-        schedule=_make("schedule", optimizers.lookup_schedule, config.schedule, total_steps),
-        seed=config.seed,
-        precision=config.train.precision,
-    )
-
-
-def _score(values: Mapping[str, float | None], epoch: int) -> Score:
-    accuracy, cross_entropy = values["accuracy"], values["cross_entropy"]
-    assert accuracy is not None  # load_data refuses a selection part without labels
-    if cross_entropy is None:  # every truth is outside the vocabulary: nothing to compare
-        return Score(accuracy, math.inf)
-    if not math.isfinite(cross_entropy):
-        raise TrainError(
-            f"epoch {epoch}: the cross-entropy of the selection part is not finite; lower "
-            "optimizer.lr"
-        )
-    return Score(accuracy, cross_entropy)
-
-
-class _Losses:
-    """Losses of an epoch's steps, read some at a time so that no step waits for the device."""
-
-    def __init__(self, step: TrainingStep, epoch: int, listener: Listener) -> None:
-        self.step = step
-        self.epoch = epoch
-        self.listener = listener
-        self._waiting: list[tuple[int, torch.Tensor]] = []
-        self._sum, self._count = 0.0, 0
-
-    def add(self, number: int, loss: torch.Tensor) -> None:
-        """Note the loss of a step (from 0)."""
-        self._waiting.append((number, loss))
-        if len(self._waiting) == READ_LOSSES_EVERY:
-            self._read()
-
-    def finish(self) -> float:
-        """The mean over the epoch's steps."""
-        self._read()
-        return self._sum / self._count
-
-    def _read(self) -> None:
-        if not self._waiting:
-            return
-        values = torch.stack([loss for _, loss in self._waiting])
-        finite = values.isfinite().tolist()
-        for (number, _), value, good in zip(self._waiting, values.tolist(), finite, strict=True):
-            rate = self.step.lr(number)
-            if not good:
-                raise TrainError(
-                    f"step {number + 1} (epoch {self.epoch + 1}): the loss is {value} at learning "
-                    f"rate {rate:.3g}; lower optimizer.lr, add schedule.warmup_steps, or look for "
-                    "values that are not finite in the table"
-                )
-            self.listener.row(
-                {"step": number + 1, "epoch": self.epoch + 1, "train_loss": value, "lr": rate}
-            )
-            self._sum, self._count = self._sum + value, self._count + 1
-        self._waiting.clear()

@@ -6,7 +6,8 @@ A schedule is a function of the step alone: (steps done, from 0) -> factor on th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -44,10 +45,10 @@ def adamw(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
-) -> torch.optim.Optimizer:
+) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
-    groups = parameter_groups(model, weight_decay)
-    return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), eps=eps, fused=True)
+    kernel = torch._fused_adamw_
+    return Adam(model, kernel, lr, weight_decay, beta1=beta1, beta2=beta2, eps=eps)
 
 
 def adam(
@@ -58,10 +59,10 @@ def adam(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
-) -> torch.optim.Optimizer:
+) -> Optimizer:
     """Adam (Kingma and Ba 2015, arXiv:1412.6980); weight decay is added to the gradient."""
-    groups = parameter_groups(model, weight_decay)
-    return torch.optim.Adam(groups, lr=lr, betas=(beta1, beta2), eps=eps, fused=True)
+    kernel = torch._fused_adam_
+    return Adam(model, kernel, lr, weight_decay, beta1=beta1, beta2=beta2, eps=eps)
 
 
 def sgd(
@@ -71,19 +72,140 @@ def sgd(
     weight_decay: float = 0.0,
     momentum: float = 0.9,
     nesterov: bool = False,
-) -> torch.optim.Optimizer:
+) -> Optimizer:
     """Stochastic gradient descent with momentum; weight decay is added to the gradient."""
-    groups = parameter_groups(model, weight_decay)
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
+    return Sgd(model, lr, weight_decay, momentum=momentum, nesterov=nesterov)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Matrices decay; biases, batch-norm weights and the cosine head's scale do not."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+class Optimizer(ABC):
+    """Updates a model's parameters from their gradients.
+
+    Over the fused kernels that torch.optim calls, with its numbers to the bit: torch.optim itself
+    imports the compiler on first use, 1.6 s that every run would wait for.
+    """
+
+    def __init__(self, model: nn.Module, lr: float, weight_decay: float) -> None:
+        """Matrices decay; biases, batch-norm weights and the cosine head's scale do not."""
+        self.lr = lr
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        matrices = [p for p in parameters if p.ndim >= 2]
+        vectors = [p for p in parameters if p.ndim < 2]
+        self.groups = [(matrices, weight_decay), (vectors, 0.0)]
+        self.state: dict[str, torch.Tensor] = {}
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients."""
+        for parameters, _ in self.groups:
+            for parameter in parameters:
+                parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        """One update with learning rate `lr * factor`. A parameter without a gradient stays."""
+        for number, (parameters, weight_decay) in enumerate(self.groups):
+            updated = [(f"{number}.{i}", p) for i, p in enumerate(parameters) if p.grad is not None]
+            if updated:
+                names, chosen = zip(*updated, strict=True)
+                gradients = [p.grad for p in chosen if p.grad is not None]
+                self._update(names, list(chosen), gradients, self.lr * factor, weight_decay)
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up a state as `state` holds it, in memory of its own."""
+        self.state = {name: value.clone() for name, value in state.items()}
+
+    @abstractmethod
+    def _update(
+        self,
+        names: Sequence[str],
+        parameters: list[torch.Tensor],
+        gradients: list[torch.Tensor],
+        lr: float,
+        weight_decay: float,
+    ) -> None: ...
+
+    def _state(
+        self, kind: str, names: Sequence[str], parameters: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """A tensor per parameter, of its shape ("step": a scalar); zeros at first."""
+        for name, parameter in zip(names, parameters, strict=True):
+            if f"{name}.{kind}" not in self.state:
+                like = parameter.new_zeros(()) if kind == "step" else torch.zeros_like(parameter)
+                self.state[f"{name}.{kind}"] = like
+        return [self.state[f"{name}.{kind}"] for name in names]
+
+
+class Adam(Optimizer):
+    """Adam and AdamW, which differ in the kernel."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        kernel: Callable[..., None],
+        lr: float,
+        weight_decay: float,
+        **options: float,
+    ) -> None:
+        super().__init__(model, lr, weight_decay)
+        self.kernel = kernel
+        self.options = options
+
+    def _update(
+        self,
+        names: Sequence[str],
+        parameters: list[torch.Tensor],
+        gradients: list[torch.Tensor],
+        lr: float,
+        weight_decay: float,
+    ) -> None:
+        steps = self._state("step", names, parameters)
+        torch._foreach_add_(steps, 1)
+        self.kernel(
+            parameters,
+            gradients,
+            self._state("exp_avg", names, parameters),
+            self._state("exp_avg_sq", names, parameters),
+            [],
+            steps,
+            lr=lr,
+            weight_decay=weight_decay,
+            amsgrad=False,
+            maximize=False,
+            **self.options,
+        )
+
+
+class Sgd(Optimizer):
+    """Gradient descent with momentum."""
+
+    def __init__(
+        self, model: nn.Module, lr: float, weight_decay: float, *, momentum: float, nesterov: bool
+    ) -> None:
+        if nesterov and not momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        super().__init__(model, lr, weight_decay)
+        self.momentum = momentum
+        self.nesterov = nesterov
+
+    def _update(
+        self,
+        names: Sequence[str],
+        parameters: list[torch.Tensor],
+        gradients: list[torch.Tensor],
+        lr: float,
+        weight_decay: float,
+    ) -> None:
+        torch._fused_sgd_(
+            parameters,
+            gradients,
+            self._state("momentum", names, parameters) if self.momentum else [],
+            weight_decay=weight_decay,
+            momentum=self.momentum,
+            lr=lr,
+            dampening=0.0,
+            nesterov=self.nesterov,
+            maximize=False,
+            is_first_step=False,  # momentum begins at zero: the first step is like any other
+        )
 
 
 def constant(total_steps: int, *, warmup_steps: int = 0) -> Schedule:

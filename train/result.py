@@ -67,8 +67,7 @@ def compose(
             "held_out_of_train": data.held_out,
         },
         "throughput": {
-            "samples_per_second": fitted.samples / fitted.seconds,
-            "epoch_seconds": fitted.seconds / config.train.epochs,
+            **_speed(fitted, len(data.parts["train"])),
             "load_seconds": load_seconds,
         },
         "parameters": sum(p.numel() for p in fitted.model.parameters()),
@@ -80,6 +79,14 @@ def compose(
         "seed": config.seed,
         "precision": config.train.precision,
     }
+
+
+def _speed(fitted: Fitted, examples: int) -> dict[str, float | None]:
+    """Speed since the last start; None where that had nothing left to train."""
+    if not fitted.samples:
+        return {"samples_per_second": None, "epoch_seconds": None}
+    speed = fitted.samples / fitted.seconds
+    return {"samples_per_second": speed, "epoch_seconds": examples / speed}
 
 
 def headline_split(result: Mapping[str, Any]) -> str:

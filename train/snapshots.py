@@ -1,72 +1,217 @@
-"""Weights kept during a run: every so many epochs, the newest ones and the best ones."""
+"""Snapshots of a training, from which an interrupted run goes on to the very same bytes.
+
+    checkpoints/step-00000136/   weights, the optimiser's state, and where the training stood
+    checkpoints/best-00000068/   the best weights so far, of the step in the name
+    checkpoints/best/            the same once the training has ended
+
+A snapshot names the best weights and the place in metrics.jsonl that belong to it. Nothing is
+deleted before what replaces it was read back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from train.checkpoint import save_checkpoint
-from train.config import Training
-from train.fit import Score
-from train.training_data import TrainingData
-from vqa_cache.durable import remove
+from train.checkpoint import (
+    CheckpointError,
+    Tensors,
+    load_checkpoint,
+    read_description,
+    save_checkpoint,
+    verify_checkpoint,
+)
+from train.errors import TrainError
+from train.metrics_log import Position, check_log
+from train.selection import Score
+from vqa_cache.durable import remove, sync_folder
+
+BEST = "best"
 
 
-def save_model(
-    folder: Path, model: nn.Module, data: TrainingData, *, epoch: int, extra: Mapping[str, Any]
-) -> None:
-    """Write a checkpoint with all that a prediction needs besides the encoders."""
-    tensors: dict[str, torch.Tensor] = dict(model.state_dict())
-    for modality, table in data.tables.items():
-        for name, statistic in table.normaliser.tensors().items():
-            tensors[f"normalise.{modality}.{name}"] = statistic
-    description = {
-        **extra,
-        "epoch": epoch,
-        "inputs": {
-            modality: {"width": table.width, "normalise": table.normaliser.kind}
-            for modality, table in data.tables.items()
-        },
-        "answers": list(data.vocabulary.answers),
-        "answers_normalised": data.vocabulary.normalised,
-    }
-    save_checkpoint(folder, tensors, description)
+@dataclass(frozen=True)
+class State:
+    """Where a training stands: all that neither config nor step number determine.
+
+    Attributes:
+        step: steps done.
+        score: the last evaluation.
+        best: the best one.
+        log: where metrics.jsonl stood.
+    """
+
+    step: int
+    score: Score | None
+    best: Score | None
+    log: Position
+
+    def as_json(self) -> dict[str, Any]:
+        """Its JSON form; no clock in it."""
+        return {
+            "step": self.step,
+            "score": self.score.as_json() if self.score else None,
+            "best": self.best.as_json() if self.best else None,
+            "log": self.log,
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> State:
+        """The inverse of `as_json`."""
+        score, best = Score.from_json(found["score"]), Score.from_json(found["best"])
+        return cls(found["step"], score, best, found["log"])
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot that was read: tensors by name, and the state."""
+
+    path: Path
+    state: State
+    model: Tensors
+    training: Tensors
 
 
 class Snapshots:
-    """Keeps `checkpoints/epoch-<number>` every `snapshot_every` epochs."""
+    """The checkpoints of one training."""
 
     def __init__(
-        self, folder: Path, settings: Training, data: TrainingData, extra: Mapping[str, Any]
+        self, folder: Path, *, scheduled: frozenset[int], keep_last: int, keep_best: int
     ) -> None:
+        """
+        Args:
+            folder: `checkpoints/` of the training.
+            scheduled: the steps after which a snapshot is due; any other, made by a signal, goes
+                when the next one has come.
+        """
         self.folder = folder
-        self.settings = settings
-        self.data = data
-        self.extra = extra
-        self._scores: dict[int, Score] = {}
+        self.scheduled = scheduled
+        self.keep_last = keep_last
+        self.keep_best = keep_best
 
-    def epoch(self, epoch: int, model: nn.Module, score: Score) -> None:
-        """An epoch (from 1) was evaluated."""
-        every = self.settings.snapshot_every
-        if not every or epoch % every:
-            return
-        save_model(self._path(epoch), model, self.data, epoch=epoch, extra=self.extra)
-        self._scores[epoch] = score
-        for old in set(self._scores) - self._kept():
-            remove(self._path(old))
-            del self._scores[old]
+    def save(
+        self,
+        state: State,
+        model: Mapping[str, torch.Tensor],
+        training: Mapping[str, torch.Tensor],
+        description: Mapping[str, Any],
+    ) -> Path:
+        """Write a snapshot, read it back, then delete the ones that it makes superfluous."""
+        path = self.folder / f"step-{state.step:08d}"
+        whole = {**description, "training": state.as_json()}
+        save_checkpoint(path, {"model": model, "training": training}, whole)
+        verify_checkpoint(path)
+        self._prune(state)
+        return path
 
-    def _path(self, epoch: int) -> Path:
-        return self.folder / f"epoch-{epoch:04d}"
+    def save_best(
+        self, state: State, model: Mapping[str, torch.Tensor], description: Mapping[str, Any]
+    ) -> None:
+        """Write the best weights so far, read them back, then delete superfluous ones."""
+        assert state.best is not None
+        path = self._best_path(state.best)
+        save_checkpoint(path, {"model": model}, description)
+        verify_checkpoint(path)
+        self._prune(state)
 
-    def _kept(self) -> set[int]:
-        newest = sorted(self._scores)[-self.settings.keep_last :] if self.settings.keep_last else []
-        ranked = sorted(
-            self._scores,
-            key=lambda e: (-self._scores[e].accuracy, self._scores[e].cross_entropy, e),
-        )
-        return {*newest, *ranked[: self.settings.keep_best]}
+    def load_best(self, best: Score) -> Tensors:
+        """The best weights. Raises CheckpointError."""
+        return load_checkpoint(self._find_best(best))[0]
+
+    def latest(self, log: Path, warn: Callable[[str], None]) -> Snapshot | None:
+        """The newest snapshot that can be gone on from; None where there never was one.
+
+        Args:
+            log: metrics.jsonl.
+            warn: is told in one line of every damaged snapshot that was passed over.
+
+        Raises:
+            TrainError: there are snapshots, and all are damaged.
+        """
+        reasons = []
+        for path in reversed(self._paths("step-")):
+            try:
+                snapshot = self._read(path, log)
+            except CheckpointError as error:
+                reasons.append(str(error))
+                continue
+            for reason in reasons:
+                warn(f"{reason}; going on from {path.name}, the one before it")
+            return snapshot
+        if reasons:
+            raise TrainError(
+                f"none of the {len(reasons)} snapshots in {self.folder} can be used: "
+                f"{'; '.join(reasons)}; --new trains the experiment again beside this run"
+            )
+        return None
+
+    def finish(self, best: Score) -> None:
+        """The training has ended: `best` gets its final name, what only a resume needs goes."""
+        found = self._find_best(best)
+        if found.name != BEST:
+            found.rename(self.folder / BEST)
+            sync_folder(self.folder)
+        for path in self._paths(f"{BEST}-"):
+            remove(path)
+        for path in self._paths("step-"):
+            if _step_of(path) not in self.scheduled:
+                remove(path)
+
+    def _read(self, path: Path, log: Path) -> Snapshot:
+        model, description = load_checkpoint(path)
+        training, _ = load_checkpoint(path, "training")
+        state = State.from_json(description["training"])
+        check_log(log, state.log)
+        if state.best:
+            verify_checkpoint(self._find_best(state.best))
+        return Snapshot(path, state, model, training)
+
+    def _prune(self, now: State) -> None:
+        found = {_step_of(path): path for path in self._paths("step-")}
+        if now.step in self.scheduled:
+            due = sorted(step for step in found if step in self.scheduled)
+            scores = {step: score for step in due if (score := _score_of(found[step]))}
+            ranked = sorted(scores, key=lambda s: (-scores[s].accuracy, scores[s].cross_entropy, s))
+            kept = {now.step, *due[-self.keep_last :], *ranked[: self.keep_best]}
+            for step in [step for step in found if step not in kept]:
+                remove(found.pop(step))
+        needed = {now.best, *(best for path in found.values() for best in _best_of(path))}
+        names = {self._best_path(best) for best in needed if best}
+        for path in self._paths(f"{BEST}-"):
+            if path not in names:
+                remove(path)
+
+    def _best_path(self, best: Score) -> Path:
+        return self.folder / f"{BEST}-{best.step:08d}"
+
+    def _find_best(self, best: Score) -> Path:
+        path = self._best_path(best)
+        return path if path.is_dir() else self.folder / BEST
+
+    def _paths(self, prefix: str) -> list[Path]:
+        return sorted(self.folder.glob(f"{prefix}" + "[0-9]" * 8))
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
+
+
+def _score_of(path: Path) -> Score | None:
+    """The evaluation of a snapshot's own weights."""
+    try:
+        state = State.from_json(read_description(path)["training"])
+    except CheckpointError:
+        return None
+    return state.score if state.score and state.score.step == state.step else None
+
+
+def _best_of(path: Path) -> Iterator[Score]:
+    try:
+        best = State.from_json(read_description(path)["training"]).best
+    except CheckpointError:
+        return
+    if best:
+        yield best

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from train.optimizers import Schedule
+from train.optimizers import Optimizer, Schedule
 from train.seeds import derive_seed
 
 Precision = Literal["fp32", "bf16"]
@@ -42,7 +42,7 @@ class TrainingStep:
         self,
         model: nn.Module,
         loss: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         *,
         schedule: Schedule,
         seed: int,
@@ -54,26 +54,27 @@ class TrainingStep:
         self.schedule = schedule
         self.seed = seed
         self.precision = precision
-        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
 
     def lr(self, step: int) -> float:
         """The learning rate of a step (from 0)."""
-        return self._rates[0] * self.schedule(step)
+        return self.optimizer.lr * self.schedule(step)
 
     def __call__(
         self, inputs: Mapping[str, torch.Tensor], targets: torch.Tensor, step: int
     ) -> torch.Tensor:
         """Update the model; returns the batch's loss, a scalar that waits for no device."""
-        factor = self.schedule(step)
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
         torch.manual_seed(derive_seed(self.seed, "step", step))
         self.model.train()
         loss: torch.Tensor = self.loss(forward(self.model, inputs, self.precision), targets)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.clear_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        self.optimizer.step(self.schedule(step))
         return loss.detach()
+
+    def gradient_norm(self) -> torch.Tensor:
+        """Length of the last step's gradient, a scalar that waits for no device."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
 
 
 def forward(

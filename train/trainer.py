@@ -6,6 +6,7 @@ cache -> resident tables -> rows of a shuffled batch -> fusion -> head -> loss -
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,36 @@ import vqa_cache
 from train.baselines import run_baselines
 from train.config import Experiment
 from train.evaluate import measure, predictions, run_model
-from train.fit import Fitted, Listener, fit
+from train.fit import Fitted, Watch, fit
+from train.lock import locked
 from train.progress import say
 from train.result import compose
-from train.runs.folder import CHECKPOINTS, RunFolder, choose_folder, unfinished_with_other_code
-from train.snapshots import Snapshots, save_model
+from train.runs.folder import RunFolder, choose_folder, unfinished_with_other_code
+from train.tensorboard import Events
 from train.training_data import TrainingData, load_data
 
 
 def train(
-    experiment: Experiment, *, cache: Path, runs: Path, console: Console, new: bool = False
+    experiment: Experiment,
+    *,
+    cache: Path,
+    runs: Path,
+    console: Console,
+    new: bool = False,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Path:
-    """Train an experiment and return its run's folder; a finished run is not trained again.
+    """Train an experiment and return its run's folder. A finished run is not trained again, an
+    unfinished one goes on.
 
     Args:
         cache: the cache's folder.
         runs: the folder of all runs.
         new: begin another run although this one exists.
+        stopping: asked between steps; true saves and raises Stopped.
 
     Raises:
         TrainError, vqa_cache.CacheError: with one clear line each.
+        Stopped: the run is kept, the same call goes on.
     """
     started = time.perf_counter()
     data = load_data(experiment, vqa_cache.open(cache))
@@ -44,12 +55,22 @@ def train(
     if folder.finished:
         say(console, f"{folder.path.name}: already finished; --new trains it again")
         return folder.path
-    tell(experiment, data, folder, console=console)
-    folder.begin(experiment)
-    try:
-        fitted = fit_and_keep(experiment, data, folder, console=console)
-        metrics = evaluate_parts(experiment, data, fitted, folder)
-        baselines = run_baselines(experiment.config, data, runs=runs, console=console)
+    with locked(folder.path), Events(folder.path) as events:
+        tell(experiment, data, folder, console=console)
+        folder.begin(experiment)
+        watch = Watch(console, stopping=stopping, row=events.row)
+        fitted = fit(
+            experiment.config,
+            data,
+            modalities=data.tables,
+            what=experiment.name,
+            folder=folder.path,
+            watch=watch,
+        )
+        metrics = evaluate_parts(experiment, data, fitted, folder, stopping=stopping)
+        quiet = Watch(console, stopping=stopping)
+        baselines = run_baselines(experiment.config, data, runs=runs, watch=quiet)
+        fitted.snapshots.finish(fitted.score)
         result = compose(
             experiment,
             data,
@@ -60,8 +81,6 @@ def train(
             load_seconds=load_seconds,
         )
         folder.finish(result)
-    finally:
-        folder.close()
     return folder.path
 
 
@@ -75,41 +94,24 @@ def tell(
     say(console, f"epochs are selected on {data.selection}{held}")
     for note in data.notes:
         say(console, note)
-    if folder.begun:
-        say(console, f"{folder.path} is unfinished: training starts again from the beginning")
     for other in unfinished_with_other_code(experiment, folder):
         say(console, f"{other} is unfinished too, but other code began it: left alone")
 
 
-def fit_and_keep(
-    experiment: Experiment, data: TrainingData, folder: RunFolder, console: Console
-) -> Fitted:
-    """Train the model; its log, snapshots and best weights go into the run's folder."""
-    config = experiment.config
-    features = config.features.model_dump(exclude_none=True)
-    extra = {"experiment": experiment.name, "features": features}
-    checkpoints = folder.path / CHECKPOINTS
-    snapshots = Snapshots(checkpoints, config.train, data, extra)
-    fitted = fit(
-        config,
-        data,
-        modalities=list(data.tables),
-        what=experiment.name,
-        console=console,
-        listener=Listener(row=folder.row, epoch=snapshots.epoch),
-    )
-    save_model(checkpoints / "best", fitted.model, data, epoch=fitted.epoch, extra=extra)
-    return fitted
-
-
 def evaluate_parts(
-    experiment: Experiment, data: TrainingData, fitted: Fitted, folder: RunFolder
+    experiment: Experiment,
+    data: TrainingData,
+    fitted: Fitted,
+    folder: RunFolder,
+    *,
+    stopping: Callable[[], bool],
 ) -> dict[str, Any]:
     """`metrics` of the result: every part evaluated once, with the selected weights. Predictions
     of every part but train go into the run's folder."""
     metrics = {}
+    precision = experiment.config.train.precision
     for name, part in data.parts.items():
-        outputs = run_model(fitted.model, part, data.tables, experiment.config.train.precision)
+        outputs = run_model(fitted.model, part, data.tables, precision, stopping=stopping)
         metrics[name] = measure(part, outputs, data.vocabulary)
         if name != "train":
             folder.write_predictions(name, predictions(part, outputs, data.vocabulary))

@@ -2,8 +2,10 @@
 
     config.toml               the config, every default filled in
     identity.json             digests of config, data and code, which make up the id
-    metrics.jsonl             a row per step and per evaluated epoch; no clock in it
+    metrics.jsonl             a row per step and per evaluation; no clock in it
     checkpoints/best/         weights of the selected epoch (and snapshots beside it)
+    events.out.tfevents.*     for TensorBoard
+    lock                      held while a process trains the run
     predictions.<split>.json  VQA results format
     result.json               what other programs read
 
@@ -13,21 +15,18 @@ A run is finished when it has `result.json`, which is written last.
 from __future__ import annotations
 
 import json
-import os
 import re
 import tomllib
 from dataclasses import dataclass
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from train.config import Config, Experiment, to_toml
 from train.errors import TrainError
 from train.identity import identity_of, run_id
-from vqa_cache.durable import remove, write_file
+from vqa_cache.durable import write_file
 
-RESULT, CONFIG, IDENTITY, METRICS = "result.json", "config.toml", "identity.json", "metrics.jsonl"
-CHECKPOINTS = "checkpoints"
+RESULT, CONFIG, IDENTITY = "result.json", "config.toml", "identity.json"
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,6 @@ class RunFolder:
     def __init__(self, path: Path, identity: dict[str, str]) -> None:
         self.path = path
         self.identity = identity
-        self._log: TextIOWrapper | None = None
 
     @property
     def finished(self) -> bool:
@@ -67,28 +65,10 @@ class RunFolder:
         return (self.path / IDENTITY).is_file()
 
     def begin(self, experiment: Experiment) -> None:
-        """Clear what an unfinished attempt left and write the config."""
-        remove(self.path / CHECKPOINTS)
-        for stale in self.path.glob("predictions.*.json"):
-            remove(stale)
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Write what the run is, before anything else."""
         header = f"# {experiment.name}, every default filled in\n"
         write_file(self.path / CONFIG, (header + to_toml(experiment.config.values())).encode())
         write_file(self.path / IDENTITY, (json.dumps(self.identity, indent=1) + "\n").encode())
-        self._log = (self.path / METRICS).open("w", encoding="utf-8")  # `close` closes it
-
-    def row(self, row: dict[str, Any]) -> None:
-        """Append a row to metrics.jsonl."""
-        assert self._log is not None
-        self._log.write(json.dumps(row) + "\n")
-
-    def close(self) -> None:
-        """Make metrics.jsonl durable."""
-        if self._log is not None:
-            self._log.flush()
-            os.fsync(self._log.fileno())
-            self._log.close()
-            self._log = None
 
     def write_predictions(self, split: str, rows: list[dict[str, int | str]]) -> None:
         """Write predictions.<split>.json, an object a line."""
@@ -97,7 +77,6 @@ class RunFolder:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write result.json: from now on the run is finished."""
-        self.close()
         text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
         write_file(self.path / RESULT, (text + "\n").encode())
 
