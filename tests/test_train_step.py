@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from train import losses, optimizers
+from train.dropout import Dropout, keep_factors
 from train.errors import TrainError
 from train.fusion import Concat
 from train.heads import MlpHead
@@ -259,3 +260,28 @@ def test_trainer_loads_no_encoder_library() -> None:
     heavy = "('transformers', 'timm', 'open_clip', 'torchvision', 'PIL', 'matplotlib')"
     code = f"import sys, train.trainer; print([m for m in {heavy} if m in sys.modules])"
     assert run_python(code) == "[]"
+
+
+# ---------------------------------------------------------------- dropout
+
+
+@pytest.mark.parametrize(("share", "zeros"), [(0.5, 0.5), (0.2, 51 / 256), (0.001, 1 / 256)])
+def test_dropout_zeroes_its_share_and_keeps_the_expectation(share: float, zeros: float) -> None:
+    torch.manual_seed(0)
+    factors = keep_factors(torch.ones(1003, 1001), share)
+    n = factors.numel()
+    error = 4 * (zeros * (1 - zeros) / n) ** 0.5
+    assert (factors == 0).double().mean().item() == pytest.approx(zeros, abs=error)
+    assert factors.unique().tolist() == pytest.approx([0.0, 1 / (1 - zeros)])
+    by_column = (factors == 0).double().mean(dim=0)
+    assert by_column.std().item() == pytest.approx((zeros * (1 - zeros) / 1003) ** 0.5, rel=0.15)
+
+
+def test_dropout_is_off_while_evaluating_and_passes_gradients_where_it_keeps() -> None:
+    x = torch.ones(64, 32, requires_grad=True)
+    layer = Dropout(0.4)
+    assert layer.eval()(x) is x
+    y = layer.train()(x)
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, y.detach())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from train.fusion import Concat
 from train.tables import ItemRows, Normaliser, ResidentTable, available_memory, fit_normaliser
 
 ROWS = 10_000  # more than a chunk
@@ -90,11 +91,17 @@ def test_selecting_examples_with_several_items() -> None:
     assert chosen.offsets.tolist() == [0, 2, 4]
 
 
-def test_the_buffer_is_kept_from_batch_to_batch() -> None:
+def test_rows_of_a_batch_lie_side_by_side_and_join_without_a_copy() -> None:
+    matrix = torch.arange(60.0).reshape(5, 12)
     table = resident(table_of(), np.arange(ROWS), load="read")
-    first = table.gather(ItemRows(torch.arange(100)))
-    second = table.gather(ItemRows(torch.arange(50)))
-    assert first.data_ptr() == second.data_ptr()
+    rows = ItemRows(torch.tensor([3, 1, 4, 1, 5]))
+    out = matrix[:, 6:]
+    assert torch.equal(table.gather(rows, out=out), table.gather(rows))
+    joined = Concat({"image": 6, "text": 6})({"image": matrix[:, :6], "text": out})
+    assert joined.data_ptr() == matrix.data_ptr()
+    assert torch.equal(joined, matrix)
+    swapped = Concat({"image": 6, "text": 6})({"image": out, "text": matrix[:, :6]})
+    assert torch.equal(swapped, torch.cat([out, matrix[:, :6]], dim=1))
 
 
 def test_auto_reads_what_fits_and_maps_what_does_not(monkeypatch: pytest.MonkeyPatch) -> None:

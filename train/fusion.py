@@ -7,7 +7,7 @@ has one input; every fusion accepts that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -36,9 +36,30 @@ class Concat(nn.Module):
         self.out_features = sum(sizes.values())
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        if len(self.modalities) == 1:
-            return inputs[self.modalities[0]]
-        return torch.cat([inputs[modality] for modality in self.modalities], dim=1)
+        rows = [inputs[modality] for modality in self.modalities]
+        if len(rows) == 1:
+            return rows[0]
+        joined = side_by_side(rows)
+        return torch.cat(rows, dim=1) if joined is None else joined
+
+
+def side_by_side(rows: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """The matrix whose neighbouring columns [batch, width] the tensors are; None if they are not,
+    or a gradient flows through them."""
+    first, width = rows[0], sum(tensor.shape[1] for tensor in rows)
+    offset = first.storage_offset()
+    for tensor in rows:
+        same_memory = tensor.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        if (
+            tensor.requires_grad
+            or not same_memory
+            or (tensor.dtype, len(tensor)) != (first.dtype, len(first))
+            or tensor.stride() != (width, 1)
+            or tensor.storage_offset() != offset
+        ):
+            return None
+        offset += tensor.shape[1]
+    return first.as_strided((len(first), width), (width, 1))
 
 
 class Product(nn.Module):

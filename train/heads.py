@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from train.answer_vectors import Preparation, prepare
+from train.dropout import Dropout
 from train.lookup import Factory, find_factory
 
 HEADS: dict[str, str] = {
@@ -36,7 +37,7 @@ class LinearHead(nn.Module):
     def __init__(self, in_features: int, num_answers: int, *, dropout_input: float = 0.0) -> None:
         super().__init__()
         _check_share(dropout_input=dropout_input)
-        self.dropout = nn.Dropout(dropout_input)
+        self.dropout = Dropout(dropout_input)
         self.output = nn.Linear(in_features, num_answers)
 
     def forward(self, fused: torch.Tensor) -> torch.Tensor:
@@ -161,7 +162,7 @@ class HiddenLayers(nn.Sequential):
         if batch_norm_input:
             layers.append(nn.BatchNorm1d(in_features))
         if dropout_input:
-            layers.append(nn.Dropout(dropout_input))
+            layers.append(Dropout(dropout_input))
         width = in_features
         for next_width in hidden:
             layers.append(nn.Linear(width, next_width))
@@ -169,7 +170,7 @@ class HiddenLayers(nn.Sequential):
                 layers.append(nn.BatchNorm1d(next_width))
             layers.append(nn.ReLU())
             if dropout:
-                layers.append(nn.Dropout(dropout))
+                layers.append(Dropout(dropout))
             width = next_width
         super().__init__(*layers)
         self.out_features = width

@@ -1,6 +1,6 @@
 """Resident tables: rows of a cache's table held (or mapped) once, batches gathered by index.
 
-No DataLoader: a batch is one `index_select` into a buffer that is kept from step to step.
+No DataLoader: a batch is one `index_select` a table, straight into its columns of the batch.
 """
 
 from __future__ import annotations
@@ -81,18 +81,27 @@ def fit_normaliser(kind: Normalisation, source: torch.Tensor, train_rows: Rows) 
     """
     if kind != "zscore":
         return Normaliser(kind)
-    rows = np.unique(train_rows)
-    total = torch.zeros(source.shape[1], dtype=torch.float64)
+    rows = distinct(train_rows, len(source))
+    shift = next(_chunks(source, rows)).mean(dim=0)  # near the mean: the squares lose nothing
+    total, squares = torch.zeros(2, source.shape[1], dtype=torch.float64)
     for chunk in _chunks(source, rows):
-        total += chunk.sum(dim=0, dtype=torch.float64)
-    mean = total / len(rows)
-    squares = torch.zeros_like(total)
-    for chunk in _chunks(source, rows):
-        squares += (chunk.double() - mean).square_().sum(dim=0)
-    deviation = (squares / len(rows)).sqrt()
+        chunk.sub_(shift)
+        ones = torch.ones(1, len(chunk))  # a product sums faster than `sum`
+        total += (ones @ chunk)[0]
+        squares += (ones @ chunk.square_())[0]
+    offset = total / len(rows)
+    mean = offset + shift.double()
+    deviation = (squares / len(rows) - offset**2).clamp_min_(0).sqrt()
     steady = deviation <= 1e-6 * deviation.max()
     inverse = torch.where(steady, torch.ones_like(deviation), 1 / deviation)
     return Normaliser(kind, mean.float(), inverse.float())
+
+
+def distinct(rows: Rows, n: int) -> Rows:
+    """Which of n rows occur, sorted."""
+    occurs = np.zeros(n, dtype=bool)
+    occurs[rows] = True
+    return np.flatnonzero(occurs)
 
 
 class ResidentTable:
@@ -129,7 +138,6 @@ class ResidentTable:
         self._place[torch.from_numpy(used)] = (
             torch.arange(len(used)) if self.resident else torch.from_numpy(used)
         )
-        self._buffers: dict[str, torch.Tensor] = {}
 
     def _read(self, flat: torch.Tensor, used: Rows) -> torch.Tensor:
         values = torch.empty((len(used), self.width), dtype=self.compute_type)
@@ -143,32 +151,30 @@ class ResidentTable:
         """Rows of the table as rows of this object, which `gather` takes."""
         return self._place[rows]
 
-    def gather(self, items: ItemRows) -> torch.Tensor:
-        """Rows of a batch, [batch, width] in compute type; valid until the next call.
+    def gather(self, items: ItemRows, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Rows of a batch, [batch, width] in compute type.
 
         An example with several items is given the mean of their normalised rows.
+
+        Args:
+            out: where they go, perhaps some columns of a wider matrix.
         """
-        rows = self._rows(items.rows)
+        if out is None:
+            out = torch.empty((len(items), self.width), dtype=self.compute_type)
         if items.offsets is None:
-            return rows
+            return self._rows(items.rows, out)
+        rows = torch.empty((len(items.rows), self.width), dtype=self.compute_type)
+        self._rows(items.rows, rows)
         counts = items.offsets.diff()
         owner = torch.arange(len(counts)).repeat_interleave(counts)
         sums = torch.zeros((len(counts), self.width)).index_add_(0, owner, rows.float())
-        return sums.div_(counts[:, None]).to(self.compute_type)
+        return out.copy_(sums.div_(counts[:, None]))
 
-    def _rows(self, rows: torch.Tensor) -> torch.Tensor:
-        stored = self._buffer("stored", len(rows), self._values.dtype)
-        torch.index_select(self._values, 0, rows, out=stored)
+    def _rows(self, rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         if self.resident:
-            return stored
-        exact = self._buffer("exact", len(rows), torch.float32).copy_(stored)
-        return self.normaliser(exact).to(self.compute_type)
-
-    def _buffer(self, name: str, rows: int, dtype: torch.dtype) -> torch.Tensor:
-        kept = self._buffers.get(name)
-        if kept is None or len(kept) < rows:
-            kept = self._buffers[name] = torch.empty((rows, self.width), dtype=dtype)
-        return kept[:rows]
+            return torch.index_select(self._values, 0, rows, out=out)
+        exact = self._values.index_select(0, rows).float()
+        return out.copy_(self.normaliser(exact))
 
 
 def _chunks(source: torch.Tensor, rows: Rows) -> Iterator[torch.Tensor]:

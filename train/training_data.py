@@ -25,7 +25,7 @@ from train.examples import (
 )
 from train.lookup import takes
 from train.step import COMPUTE_TYPES
-from train.tables import ItemRows, ResidentTable, fit_normaliser
+from train.tables import ItemRows, ResidentTable, distinct, fit_normaliser
 from train.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
 from vqa_cache import CacheError, text_key
 from vqa_cache.cache import Cache
@@ -200,7 +200,7 @@ def _resident(
         rows = {name: part.items[modality].rows.numpy() for name, part in joined.items()}
         resident[modality] = ResidentTable(
             source,
-            np.unique(np.concatenate(list(rows.values()))),
+            distinct(np.concatenate(list(rows.values())), len(source)),
             fit_normaliser(config.features.normalise, source, rows["train"]),
             compute_type=COMPUTE_TYPES[config.train.precision],
             load=config.load,

@@ -1,0 +1,227 @@
+"""A cache of VQA v2's true size, made of random rows with labels that a head can learn.
+
+Sizes are those of VQA v2 (Goyal et al. 2017, arXiv:1612.00837): questions and images of its train
+and val splits. Every image has a latent kind, every question too; a fixed table of both says the
+answer, a share of the labels is noise, and each row is its kind's centre and noise.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from vqa_cache.arrays import text_arrays
+from vqa_cache.cache import Cache, create_cache
+from vqa_cache.examples import Columns, write_split
+from vqa_cache.identity import Identity, add_spec, begin_table
+from vqa_cache.keys import pack_keys, text_key
+from vqa_cache.shard import ShardWriter, shard_name
+from vqa_cache.spec import Modality, parse_spec
+
+IMAGE, TEXT = "timm:scale_fixture:tap=pooled", "hf:scale-fixture:tap=mean"
+DATASET = "vqa2_scale"
+WIDTH = 768
+ANNOTATORS = 10
+IMAGE_KINDS, QUESTION_KINDS = 64, 256
+NOISE_SHARE = 0.2
+ROWS_PER_SHARD = {"image": 1024, "text": 16_384}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the cache is; split -> count."""
+
+    images: dict[str, int]
+    questions: dict[str, int]
+    distinct_questions: int
+    answers: int
+
+
+VQA2 = Sizes(
+    images={"train": 82_783, "val": 40_504},
+    questions={"train": 443_757, "val": 214_354},
+    distinct_questions=150_000,
+    answers=1_000,
+)
+
+
+@click.command("make_scale_cache")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new cache.")
+@click.option("--scale", default=1.0, show_default=True, help="A share of VQA v2's size.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(out: Path, scale: float, seed: int, as_json: bool) -> None:
+    """Write a cache of VQA v2's size (or a share of it)."""
+    began = time.monotonic()
+    sizes = Sizes(
+        {split: max(10, round(n * scale)) for split, n in VQA2.images.items()},
+        {split: max(50, round(n * scale)) for split, n in VQA2.questions.items()},
+        max(50, round(VQA2.distinct_questions * scale)),
+        VQA2.answers,
+    )
+    make_scale_cache(out, sizes, seed)
+    figures = {
+        "cache": str(out),
+        "dataset": DATASET,
+        **{f"images_{split}": n for split, n in sizes.images.items()},
+        **{f"questions_{split}": n for split, n in sizes.questions.items()},
+        "distinct_questions": sizes.distinct_questions,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    click.echo(
+        json.dumps(figures) if as_json else "\n".join(f"{k}: {v}" for k, v in figures.items())
+    )
+
+
+def make_scale_cache(path: Path, sizes: Sizes, seed: int = 0) -> Cache:
+    """Write both tables and all splits; the opened cache."""
+    draw = np.random.default_rng(seed)
+    cache = create_cache(path)
+    total = sum(sizes.images.values())
+    image_kind = draw.integers(IMAGE_KINDS, size=total)
+    question_kind = draw.integers(QUESTION_KINDS, size=sizes.distinct_questions)
+    answers = [f"answer {number}" for number in range(sizes.answers)]
+    questions = [
+        f"what is the answer to question {number} of kind {kind}?"
+        for number, kind in enumerate(question_kind.tolist())
+    ]
+    image_keys = [draw.bytes(16) for _ in range(total)]
+    rows = around_centres(draw, image_kind, IMAGE_KINDS)
+    write_table(cache, "image", IMAGE, image_keys, rows, None)
+    texts = [*questions, *answers, "other"]
+    text_kind = np.concatenate(
+        [question_kind, draw.integers(QUESTION_KINDS, size=len(texts) - len(questions))]
+    )
+    rows = around_centres(draw, text_kind, QUESTION_KINDS)
+    write_table(cache, "text", TEXT, [text_key(text) for text in texts], rows, texts)
+    truth = zipf(draw, sizes.answers, (IMAGE_KINDS, QUESTION_KINDS))
+    first = 0
+    for split, count in sizes.questions.items():
+        own = sizes.images[split]
+        image = draw.integers(own, size=count, dtype=np.int32)
+        image[:own] = np.arange(own)[:count]  # every image is asked about
+        question = draw.integers(sizes.distinct_questions, size=count, dtype=np.int32)
+        right = truth[image_kind[first + image], question_kind[question]]
+        write_examples(
+            cache,
+            split,
+            image=image,
+            image_keys=image_keys[first : first + own],
+            question=question,
+            questions=questions,
+            right=right,
+            answers=answers,
+            draw=draw,
+        )
+        first += own
+    return cache
+
+
+def around_centres(
+    draw: np.random.Generator, kind: npt.NDArray[np.int64], kinds: int
+) -> npt.NDArray[np.float16]:
+    """Rows float16 [len(kind), WIDTH], each around the centre of its kind."""
+    centres = draw.standard_normal((kinds, WIDTH), dtype=np.float32)
+    rows = np.empty((len(kind), WIDTH), dtype=np.float16)
+    for start in range(0, len(kind), 8192):
+        chunk = kind[start : start + 8192]
+        noise = draw.standard_normal((len(chunk), WIDTH), dtype=np.float32)
+        rows[start : start + 8192] = centres[chunk] + noise
+    return rows
+
+
+def zipf(draw: np.random.Generator, answers: int, shape: tuple[int, int]) -> npt.NDArray[np.int32]:
+    """Answers drawn with probability 1 / rank."""
+    weights = 1 / np.arange(1, answers + 1)
+    drawn = draw.choice(answers, size=shape, p=weights / weights.sum())
+    return drawn.astype(np.int32)
+
+
+def write_table(
+    cache: Cache,
+    modality: Modality,
+    spec_text: str,
+    keys: list[bytes],
+    rows: npt.NDArray[np.float16],
+    texts: list[str] | None,
+) -> None:
+    """Commit rows as a table's shards."""
+    spec = parse_spec(spec_text)
+    identity = Identity(
+        modality=modality,
+        library="fixture",
+        model=spec.model,
+        revision=None,
+        weights="none",
+        architecture={},
+        preprocessing={},
+        tap=str(spec.tap),
+        pooling="none",
+        dtype="float16",
+    )
+    size = ROWS_PER_SHARD[modality]
+    settings = {
+        "row_shape": [WIDTH],
+        "ragged": False,
+        "container": "hdf5",
+        "rows_per_shard": size,
+        "precision": "fp32",
+        "batch_plan": {"kind": "in-order", "size": size},
+        "threads": 1,
+        "canaries": [],
+        "environment": {},
+    }
+    table = begin_table(cache, identity, spec.model, spec, settings)
+    add_spec(table, spec)
+    for start in range(0, len(keys), size):
+        planned = keys[start : start + size]
+        own = texts[start : start + size] if texts is not None else None
+        name = shard_name(table.id, planned)
+        writer = ShardWriter(table.folder, table.record, planned, own, name)
+        writer.write(list(range(len(planned))), rows[start : start + size])
+        writer.commit()
+    table.seal()
+
+
+def write_examples(
+    cache: Cache,
+    split: str,
+    *,
+    image: npt.NDArray[np.int32],
+    image_keys: list[bytes],
+    question: npt.NDArray[np.int32],
+    questions: list[str],
+    right: npt.NDArray[np.int32],
+    answers: list[str],
+    draw: np.random.Generator,
+) -> None:
+    """Commit a split: ten annotators, most of whom give the right answer, and their majority."""
+    n = len(image)
+    noisy = draw.random((n, ANNOTATORS)) < NOISE_SHARE
+    given = np.where(noisy, draw.integers(len(answers), size=noisy.shape), right[:, None])
+    asked, position = np.unique(question, return_inverse=True)
+    columns: Columns = {
+        "question_id": np.arange(n, dtype=np.int64),
+        "image_id": image.astype(np.int64),
+        "image_keys": pack_keys(image_keys),
+        "image_positions": image,
+        "question_keys": pack_keys([text_key(questions[i]) for i in asked.tolist()]),
+        "question_positions": position.astype(np.int32),
+        "answer": right,
+        "answers": given.astype(np.int32).reshape(-1),
+        "answers_offsets": np.arange(n + 1, dtype=np.int64) * ANNOTATORS,
+        "question_type": np.full(n, -1, dtype=np.int32),
+        "answer_type": np.full(n, -1, dtype=np.int32),
+        **text_arrays("question_text", [questions[i] for i in asked.tolist()]),
+        **text_arrays("answer_text", answers),
+        **text_arrays("question_type_text", []),
+        **text_arrays("answer_type_text", []),
+    }
+    folder = cache.path / "examples" / DATASET / split
+    write_split(folder, columns, examples=n, annotated=True, limit=None, skipped=[])
