@@ -114,8 +114,14 @@ def _verify_keys(table: Table, record: Record, path: Path) -> Iterator[str]:
     try:
         stored = read_array(table.folder, record, "keys")
         read_array(table.folder, record, "rows")
+        offsets = read_array(table.folder, record, "offsets") if table.ragged else None
     except DamagedError as error:
         yield str(error)
         return
     if not np.array_equal(stored, pack_keys(row_keys(record))):
         yield f"{path}: the shard's keys differ from the record's"
+    if offsets is not None:
+        tokens = record["arrays"]["rows"]["shape"][0]
+        ends = (len(offsets) - 1, *offsets[[0, -1]].tolist()) if len(offsets) else None
+        if ends != (record["rows"], 0, tokens) or (np.diff(offsets) < 0).any():
+            yield f"{path}: its offsets do not cut {tokens} tokens into {record['rows']} rows"
