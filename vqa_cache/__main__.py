@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +15,8 @@ from rich.table import Table as RichTable
 
 from vqa_cache.cache import Cache, open_cache, spec_text
 from vqa_cache.errors import CacheError
+from vqa_cache.explain import explain, in_words
+from vqa_cache.table import Table
 from vqa_cache.verify import verify
 
 
@@ -29,6 +33,9 @@ class OneLineErrors(click.Group):
 
 cache_argument: Callable[..., Any] = click.argument(
     "cache", default="cache", type=click.Path(file_okay=False)
+)
+cache_option: Callable[..., Any] = click.option(
+    "--cache", default="cache", show_default=True, type=click.Path(file_okay=False)
 )
 json_option: Callable[..., Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object."
@@ -123,6 +130,28 @@ def verify_command(cache: str, quick: bool, as_json: bool) -> None:
         if not problems:
             click.echo(f"{cache}: every record and {'file size' if quick else 'byte'} is right")
     sys.exit(1 if problems else 0)
+
+
+@main.command("explain")
+@click.argument("a")
+@click.argument("b")
+@cache_option
+@json_option
+def explain_command(a: str, b: str, cache: str, as_json: bool) -> None:
+    """Say why two tables differ. A and B are names, or unique parts of names, of tables in the
+    cache; a table of another cache is named by its folder."""
+    found = explain(_named_table(cache, a), _named_table(cache, b))
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    for line in in_words(found):
+        click.echo(line)
+
+
+def _named_table(cache: str, name: str) -> Table:
+    if (Path(name) / "table.json").is_file():
+        return Table(Path(name))
+    return open_cache(cache).tables[name]
 
 
 if __name__ == "__main__":
