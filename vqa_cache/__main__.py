@@ -13,11 +13,15 @@ import click
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from vqa_cache.cache import Cache, open_cache, spec_text
+from vqa_cache.cache import Cache, create_cache, open_cache, spec_text
+from vqa_cache.durable import remove
 from vqa_cache.errors import CacheError
 from vqa_cache.explain import explain, in_words
+from vqa_cache.garbage import find_garbage
 from vqa_cache.table import Table
+from vqa_cache.transfer import copy_split, copy_table, copy_thumbnails
 from vqa_cache.verify import verify
+from vqa_cache.withdrawals import chosen_keys, withdraw
 
 
 class OneLineErrors(click.Group):
@@ -152,6 +156,93 @@ def _named_table(cache: str, name: str) -> Table:
     if (Path(name) / "table.json").is_file():
         return Table(Path(name))
     return open_cache(cache).tables[name]
+
+
+@main.command("withdraw")
+@click.argument("table")
+@cache_option
+@click.option("--keys", type=click.Path(), metavar="FILE", help="One key a line, 32 hex digits.")
+@click.option("--image", "images", multiple=True, type=click.Path(), metavar="PATH")
+@click.option("--text", "texts", multiple=True)
+@click.option("--reason", default="by request", show_default=True)
+@json_option
+def withdraw_command(
+    table: str,
+    cache: str,
+    keys: str | None,
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
+    reason: str,
+    as_json: bool,
+) -> None:
+    """Serve rows of TABLE no more, nor encode them again. Their bytes stay in the shards."""
+    chosen = open_cache(cache).tables[table]
+    wanted = chosen_keys(chosen.modality, keys=keys, images=images, texts=texts)
+    if not wanted:
+        raise click.UsageError("name what to withdraw: --keys FILE, --image PATH or --text TEXT")
+    before = len(chosen)
+    withdraw(chosen.folder, chosen.id, wanted, reason)
+    after = len(Table(chosen.folder))
+    told = {"table": chosen.name, "keys": len(set(wanted)), "rows": before - after, "left": after}
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    click.echo(
+        f"{chosen.name}: {told['keys']:,} keys withdrawn, {told['rows']:,} of them had rows; "
+        f"{after:,} rows are left"
+    )
+
+
+@main.command()
+@cache_argument
+@click.option("--yes", is_flag=True, help="Delete; otherwise only tell what would be deleted.")
+@click.option("--minutes", default=60.0, show_default=True, help="Leave alone what changed since.")
+@json_option
+def gc(cache: str, yes: bool, minutes: float, as_json: bool) -> None:
+    """Delete what is no part of CACHE: unfinished work, superseded examples, shards without a
+    record."""
+    found = list(find_garbage(open_cache(cache), minutes=minutes))
+    if yes:
+        for item in found:
+            remove(item.path)
+    size = sum(item.bytes for item in found)
+    if as_json:
+        listed = [{**asdict(item), "path": str(item.path)} for item in found]
+        click.echo(json.dumps({"deleted": yes, "bytes": size, "garbage": listed}))
+        return
+    for item in found:
+        click.echo(f"{item.path}: {item.why}, {item.bytes:,} bytes")
+    done = "deleted" if yes or not found else "would be deleted: say --yes"
+    click.echo(f"{len(found):,} items, {size / 1e6:,.1f} MB {done}")
+
+
+@main.command("copy")
+@click.argument("source", type=click.Path(file_okay=False))
+@click.argument("target", type=click.Path(file_okay=False))
+@click.option("--tables", metavar="A,B", help="Only these, by (short) name; all otherwise.")
+@click.option("--format", "container", type=click.Choice(["hdf5", "zarr"]))
+@json_option
+def copy_command(
+    source: str, target: str, tables: str | None, container: str | None, as_json: bool
+) -> None:
+    """Copy tables, splits and thumbnails of the cache SOURCE into TARGET, every byte checked."""
+    opened = open_cache(source)
+    if Path(source).resolve() == Path(target).resolve():
+        raise CacheError(f"{target}: is the source itself; name another folder")
+    chosen = list(opened.tables.values())
+    if tables:
+        chosen = [opened.tables[name] for name in tables.split(",")]
+    goal = create_cache(target)
+    done = [copy_table(table, goal, container) for table in chosen]
+    done += [copy_split(opened, name, goal) for name in opened.splits]
+    thumbnails = copy_thumbnails(opened, goal)
+    if as_json:
+        told = [asdict(item) for item in done]
+        click.echo(json.dumps({"copied": told, "thumbnails": thumbnails}))
+        return
+    for item in done:
+        click.echo(f"{item.name}: {item.copied:,} copied, {item.present:,} were there")
+    click.echo(f"{thumbnails:,} thumbnails copied")
 
 
 if __name__ == "__main__":

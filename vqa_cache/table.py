@@ -18,6 +18,7 @@ from vqa_cache.errors import CacheError, DamagedError, KeyNotFoundError
 from vqa_cache.keys import KEY_BYTES, Keys, pack_keys, text_key
 from vqa_cache.records import Record, encode_record, read_record
 from vqa_cache.shard import failed_keys, row_keys
+from vqa_cache.withdrawals import withdrawn_keys
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +76,7 @@ class Table:
     def read_records(self) -> None:
         """Forget what is known and read the records themselves, which a seal may hide the damage
         of: for writers, before they plan."""
-        for cached in ("_live", "_index", "_tokens", "failed"):
+        for cached in ("_live", "_index", "_tokens", "failed", "withdrawn"):
             self.__dict__.pop(cached, None)
         self.__dict__["shards"] = self._unsealed(self._record_names())
 
@@ -101,8 +102,9 @@ class Table:
 
     @cached_property
     def _live(self) -> tuple[Keys, Whole, Whole]:
-        """Keys, shard and row in the shard of every row; the first record of a key wins."""
-        seen: set[bytes] = set()
+        """Keys, shard and row in the shard of every row that is served; the first record of a key
+        wins."""
+        seen = set(self.withdrawn)
         keys: list[bytes] = []
         places: list[tuple[int, int]] = []
         for number, record in enumerate(self.shards):
@@ -120,11 +122,18 @@ class Table:
         return self._live[0]
 
     @cached_property
+    def withdrawn(self) -> dict[bytes, str]:
+        """Keys that are served no more -> why. Raises DamagedError where a record of them is."""
+        return withdrawn_keys(self.folder)
+
+    @cached_property
     def failed(self) -> dict[bytes, str]:
-        """Keys that stage 1 recorded as failed and that no shard has -> the error."""
+        """Keys that stage 1 recorded as failed and that no shard has, and those that were
+        withdrawn -> why."""
         failures = {key: why for record in self.shards for key, why in failed_keys(record).items()}
         present = {key.tobytes() for key in self.keys}
-        return {key: why for key, why in failures.items() if key not in present}
+        absent = {key: why for key, why in failures.items() if key not in present}
+        return absent | self.withdrawn
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -16,6 +16,7 @@ from vqa_cache.records import Kind, Record, read_record
 from vqa_cache.shard import planned_keys as planned
 from vqa_cache.shard import row_keys, shard_name
 from vqa_cache.table import Table
+from vqa_cache.withdrawals import read_withdrawal, withdrawal_paths
 
 
 def verify(cache: Cache, *, content: bool = True) -> Iterator[str]:
@@ -35,6 +36,7 @@ def verify(cache: Cache, *, content: bool = True) -> Iterator[str]:
             yield str(error)
             continue
         yield from _verify_table(table, content=content)
+        yield from _verify_withdrawals(table)
         yield from _verify_indices(table)
     yield from _verify_examples(cache.path / "examples", content=content)
 
@@ -84,6 +86,17 @@ def _verify_table(table: Table, *, content: bool) -> Iterator[str]:
     for shard in _finished(table.folder / "shards"):
         if shard.name not in known:
             yield f"{shard}: has no valid record, so it is not part of the table"
+
+
+def _verify_withdrawals(table: Table) -> Iterator[str]:
+    for path in withdrawal_paths(table.folder):
+        try:
+            record = read_withdrawal(path)
+        except CacheError as error:
+            yield str(error)
+        else:
+            if record["table"] != table.id:
+                yield f"{path}: belongs to table {record['table']}"
 
 
 def _verify_indices(table: Table) -> Iterator[str]:
