@@ -14,10 +14,14 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from vqa_cache.cache import Cache, create_cache, open_cache, spec_text
+from vqa_cache.dtypes import SHORT_NAMES
 from vqa_cache.durable import remove
 from vqa_cache.errors import CacheError
 from vqa_cache.explain import explain, in_words
+from vqa_cache.exporting import export_table
+from vqa_cache.foreign import BOXES, FORMATS
 from vqa_cache.garbage import find_garbage
+from vqa_cache.importing import KEY_BY, collect, import_table, key_function, open_sources
 from vqa_cache.table import Table
 from vqa_cache.transfer import copy_split, copy_table, copy_thumbnails
 from vqa_cache.verify import verify
@@ -243,6 +247,75 @@ def copy_command(
     for item in done:
         click.echo(f"{item.name}: {item.copied:,} copied, {item.present:,} were there")
     click.echo(f"{thumbnails:,} thumbnails copied")
+
+
+@main.command("import")
+@click.argument("kind", type=click.Choice(list(FORMATS)), metavar=f"[{'|'.join(FORMATS)}]")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="PATH...")
+@click.option("--encoder", required=True, metavar="NAME", help="What made the rows.")
+@click.option("--key-by", type=click.Choice(KEY_BY), default="image", show_default=True)
+@click.option("--images", type=click.Path(), help="Folder of the images that ids name.")
+@click.option("--ids", multiple=True, type=click.Path(), help="What rows are of; one a PATH.")
+@click.option("--column", help="Column of a parquet file of ids.")
+@click.option("--dtype", type=click.Choice(list(SHORT_NAMES)), default="fp16", show_default=True)
+@click.option(
+    "--format", "container", type=click.Choice(["hdf5", "zarr"]), default="hdf5", show_default=True
+)
+@click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise")
+@cache_option
+@json_option
+def import_command(
+    kind: str,
+    paths: tuple[str, ...],
+    encoder: str,
+    key_by: str,
+    images: str | None,
+    ids: tuple[str, ...],
+    column: str | None,
+    dtype: str,
+    container: str,
+    on_error: str,
+    cache: str,
+    as_json: bool,
+) -> None:
+    """Make tables of what other programs computed: bottom-up-attention HDF5 files, folders of npz
+    regions, npy arrays, pt files. Boxes become a table beside the features."""
+    key_of = key_function(key_by, images)
+    sources = open_sources(kind, paths, ids, column)
+    chosen = {tap: collect(rows, key_of, skip=on_error == "skip") for tap, rows in sources.items()}
+    opened = create_cache(cache)
+    told: list[dict[str, Any]] = []
+    for tap, (items, left_out) in chosen.items():
+        table = import_table(
+            opened,
+            items,
+            encoder=encoder,
+            tap=tap,
+            modality="text" if key_by == "text" else "image",
+            dtype="float32" if tap == BOXES else SHORT_NAMES[dtype],  # pixels exceed fp16's digits
+            container=container,
+        )
+        told.append({"table": table.name, "rows": len(table), "left_out": left_out})
+    if as_json:
+        click.echo(json.dumps({"tables": told}))
+        return
+    for line in told:
+        click.echo(f"{line['table']}: {line['rows']:,} rows, {len(line['left_out']):,} left out")
+
+
+@main.command("export")
+@click.argument("table")
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--npy", "kind", flag_value="npy", help="rows.npy, keys.txt, texts.json.")
+@click.option("--parquet", "kind", flag_value="parquet", help="rows.parquet.")
+@click.option("--safetensors", "kind", flag_value="safetensors", help="rows.safetensors.")
+@cache_option
+def export_command(table: str, folder: str, kind: str | None, cache: str) -> None:
+    """Write TABLE into FOLDER for other programs."""
+    if kind is None:
+        raise click.UsageError("say how: --npy, --parquet or --safetensors")
+    for path in export_table(_named_table(cache, table), kind, Path(folder)):
+        click.echo(path)
 
 
 if __name__ == "__main__":

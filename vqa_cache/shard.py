@@ -18,6 +18,7 @@ from vqa_cache.errors import DamagedError
 from vqa_cache.keys import KEY_BYTES, pack_keys, unpack_keys
 from vqa_cache.records import Record, encode_record, read_record
 
+ROWS_PER_SHARD = {"image": 1024, "text": 16384}  # of a new table, unless asked otherwise
 _FEATURE_AXES = {1: ("feature",), 2: ("token", "feature")}
 
 
