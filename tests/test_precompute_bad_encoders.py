@@ -67,7 +67,6 @@ RANDOM_BERT = "hf:bert:random=0:num_hidden_layers=1:num_attention_heads=2:interm
         (f"{RANDOM_VIT}:hidden_size=32:tap=pooler:grid=2", r"grid"),
         ("hf:no_such_type:random=0", r"no model type 'no_such_type'; with random= name a type"),
         ("hf:resnet:random=0", r"hf:resnet"),
-        ("open_clip:ViT-B-32/x", r"'open_clip' is not available; available: timm, hf, dir, pkg"),
         ("dir:/no/such/folder", r"no config.json in /no/such/folder; .*save_pretrained"),
         ("pkg:no_such_package/model", r"package 'no_such_package' is not installed"),
         ("pkg:no.such.package/model", r"no\.such\.package"),

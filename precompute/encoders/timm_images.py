@@ -19,7 +19,7 @@ from precompute.encoders import hub
 from precompute.encoders.base import Encoder
 from precompute.encoders.images import OPENING, open_image
 from precompute.encoders.options import check_options, clear_failures, integer_option, number_option
-from precompute.encoders.taps import BlockTap, pool_grid, pool_mean
+from precompute.encoders.taps import BlockTap, ImagePooling
 from precompute.errors import EncoderError
 from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
@@ -98,14 +98,15 @@ class TimmImages(Encoder):
         from timm.data import create_transform
 
         self._transform = create_transform(**self._data, is_training=False)
-        self._grid = integer_option(spec, "grid", 0)
-        self.pooling = f"grid={self._grid}" if self._grid else "mean"
-        self._prefix = getattr(module, "num_prefix_tokens", 0)
+        self._pool = ImagePooling(
+            grid=integer_option(spec, "grid", 0),
+            prefix_tokens=getattr(module, "num_prefix_tokens", 0),
+            channels_last=getattr(module, "output_fmt", "NCHW") == "NHWC",
+        )
         self._tap = (
             None if spec.tap == "pooled" else BlockTap(module, str(spec.tap), f"encoder {spec}")
         )
-        if self._tap is None and not self._grid:
-            self.pooling = "pooled"
+        self.pooling = "pooled" if self._tap is None and not self._pool.grid else self._pool.name
         with clear_failures(spec), torch.inference_mode():
             self.row_shape = tuple(self.encode([torch.zeros(self._data["input_size"])]).shape[1:])
 
@@ -121,17 +122,12 @@ class TimmImages(Encoder):
         batch = torch.stack(list(prepared)).contiguous(memory_format=torch.channels_last)
         model: Any = self.module
         if self._tap is not None:
-            features = self._tap(x=batch)
-        elif self._grid:
-            features = model.forward_features(batch)
-        else:
-            pooled: torch.Tensor = model.forward_head(
-                model.forward_features(batch), pre_logits=True
-            )
-            return pooled.float()
-        if self._grid:
-            return pool_grid(features, self._grid, self._prefix)
-        return pool_mean(features, self._prefix)
+            return self._pool(self._tap(x=batch))
+        features = model.forward_features(batch)
+        if self._pool.grid:
+            return self._pool(features)
+        pooled: torch.Tensor = model.forward_head(features, pre_logits=True)
+        return pooled.float()
 
     def architecture(self) -> dict[str, Any]:
         # the printed modules name every activation, which the weights do not

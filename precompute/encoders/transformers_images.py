@@ -12,7 +12,7 @@ import torch
 from precompute.encoders import hub
 from precompute.encoders.images import OPENING, open_image
 from precompute.encoders.options import clear_failures, integer_option
-from precompute.encoders.taps import BlockTap, pool_grid, pool_mean, shown_blocks
+from precompute.encoders.taps import BlockTap, ImagePooling, shown_blocks
 from precompute.encoders.transformers_base import Loaded, TransformersEncoder
 from precompute.errors import EncoderError
 from vqa_cache.spec import EncoderSpec
@@ -69,10 +69,8 @@ class TransformersImages(TransformersEncoder):
                 return self._pooler_output(output)
             tokens = output.last_hidden_state
         prefix = self._prefix_tokens(tokens, pixels)
-        if self._grid:
-            return pool_grid(tokens, self._grid, prefix)
         if self.pooling != "cls":
-            return pool_mean(tokens, prefix)
+            return ImagePooling(self._grid, prefix)(tokens)
         if tokens.ndim != 3 or not self._has_class_token:
             raise EncoderError(
                 f"encoder {self.spec}: the model has no class token, so tap cls means nothing; "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,11 @@ import torch
 
 from precompute.encoders import hub
 from precompute.encoders.options import clear_failures, integer_option
+from precompute.encoders.taps import masked_mean
+from precompute.encoders.tokenizer import tokenizer_digest
 from precompute.encoders.transformers_base import Loaded, TransformersEncoder
 from precompute.errors import EncoderError, ItemError
 from precompute.folders import local_folder
-from vqa_cache.keys import canonical_json
 from vqa_cache.spec import EncoderSpec, SpecError, parse_spec
 
 
@@ -68,22 +67,15 @@ class TransformersTexts(TransformersEncoder):
         output = self.module(input_ids=ids, attention_mask=mask)
         if self.spec.tap == "pooler":
             return self._pooler_output(output)
-        hidden: torch.Tensor = output.last_hidden_state.float()
-        if self.spec.tap == "cls":
-            return hidden[:, 0]
-        weights = mask.unsqueeze(2).to(hidden.dtype)
-        return (hidden * weights).sum(1) / weights.sum(1)
+        hidden: torch.Tensor = output.last_hidden_state
+        return hidden[:, 0].float() if self.spec.tap == "cls" else masked_mean(hidden, mask)
 
     def preprocessing(self) -> dict[str, Any]:
         import tokenizers
 
-        fast: Any = self._tokenizer.backend_tokenizer
-        fast.no_truncation()  # state of the last call, not part of what the file says
-        fast.no_padding()
-        content = canonical_json(json.loads(fast.to_str()))
         return {
             "backend": f"tokenizers {tokenizers.__version__}",
-            "tokenizer": f"sha256:{hashlib.sha256(content).hexdigest()}",
+            "tokenizer": tokenizer_digest(self._tokenizer),
             "max_length": self._max_length,
             "truncation": "right",
             "special_tokens": True,
