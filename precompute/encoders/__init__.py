@@ -13,6 +13,7 @@ FAMILIES: dict[str, str] = {
     "hf": "precompute.encoders.transformers_models:load",
     "dir": "precompute.encoders.transformers_models:load",
     "pkg": "precompute.encoders.transformers_models:load",
+    "st": "precompute.encoders.sentences:load",
     "open_clip": "precompute.encoders.open_clip_models:load",
 }
 

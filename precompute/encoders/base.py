@@ -78,11 +78,11 @@ class Encoder(ABC):
     def identity(self, dtype: str) -> Identity:
         """The identity of the table that this encoder fills."""
         assert self.spec.tap is not None
-        local = self.spec.family in ("dir", "pkg")
+        place, _ = self.spec.location
         return Identity(
             modality=self.modality,
             library=self.library,
-            model=None if local else self.spec.model,
+            model=None if place else self.spec.model,
             revision=self.revision,
             weights=weights_digest(
                 {

@@ -22,8 +22,8 @@ def check_reachable(spec: EncoderSpec) -> None:
     """Call before a spec that may download is loaded and, if possible, before transformers or timm
     is imported. Where the hub does not answer, its libraries are told to use local files alone:
     their own retries take minutes."""
-    local = spec.family in ("dir", "pkg") or {"random", "weights"} & spec.options.keys()
-    if local or os.environ.get("HF_HUB_OFFLINE"):
+    place, _ = spec.location
+    if place or {"random", "weights"} & spec.options.keys() or os.environ.get("HF_HUB_OFFLINE"):
         return
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:

@@ -34,13 +34,13 @@ class BlockTap:
     def _stop(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
         raise _Reached(output)
 
-    def __call__(self, *unnamed: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
-        """The block's output for the model's inputs, batch first."""
+    def __call__(self, *unnamed: Any, **named: torch.Tensor) -> torch.Tensor:
+        """The block's output for the model's inputs (tensors, or one dictionary of them)."""
         try:
             self._module(*unnamed, **named)
         except _Reached as reached:
             output = first_tensor(reached.output)
-            items = len(next(iter((*unnamed, *named.values()))))
+            items = _batch_size(*unnamed, *named.values())
             if output is None:
                 raise EncoderError(
                     f"{self._spec}: block {self._block!r} gives a {type(reached.output).__name__}, "
@@ -56,6 +56,10 @@ class BlockTap:
             f"{self._spec}: block {self._block!r} only holds others and never runs itself; "
             f"name one of: {shown_blocks(self._module)}"
         )
+
+
+def _batch_size(first: Any, *_others: Any) -> int:
+    return _batch_size(*first.values()) if isinstance(first, dict) else len(first)
 
 
 def first_tensor(output: Any) -> torch.Tensor | None:

@@ -35,6 +35,12 @@ class Loaded:
     missing: Sequence[str] = ()
 
 
+def resolved_config(config: Any) -> dict[str, Any]:
+    """What a configuration of transformers says about what the model computes."""
+    resolved = json.loads(json.dumps(config.to_dict(), default=str))
+    return {name: resolved[name] for name in resolved if name not in _NOT_ARCHITECTURE}
+
+
 class TransformersEncoder(Encoder):
     """An encoder of transformers."""
 
@@ -50,9 +56,7 @@ class TransformersEncoder(Encoder):
         return self._revision
 
     def architecture(self) -> dict[str, Any]:
-        config: Any = self.module.config
-        resolved = json.loads(json.dumps(config.to_dict(), default=str))
-        return {name: resolved[name] for name in resolved if name not in _NOT_ARCHITECTURE}
+        return resolved_config(self.module.config)
 
     def _pooler_output(self, output: Any) -> torch.Tensor:
         """float32 [batch, width]. Raises EncoderError where the model has no pooler."""
