@@ -87,7 +87,7 @@ def test_image_encoders_that_cannot_be(text: str, told: str) -> None:
         (f"{RANDOM_BERT}:hidden_size=32:tokenizer=words", r"tokenizer: .*unknown family 'words'"),
         (f"{RANDOM_BERT}:hidden_size=32:tokenizer=dir:/no", r"no config.json in /no"),
         (f"{RANDOM_BERT}:hidden_size=32:vocab_size=9:tokenizer={TOKENIZER}", r"30522 tokens, .* 9"),
-        (f"{BERT}:tap=layer1", r"unknown text tap 'layer1'; known: mean, cls, pooler"),
+        (f"{BERT}:tap=layer1", r"no block named 'layer1'; the model has: .*encoder"),
         (f"{BERT}:grid=2", r"grid"),
         (f"{BERT}:max_length=9999", r"max_length"),
         (

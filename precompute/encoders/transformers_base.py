@@ -19,6 +19,9 @@ _NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "dtype", "torch_dt
                      "architectures", "id2label", "label2id")  # fmt: skip
 
 
+POOLED = ("pooler", "projected")  # taps of one vector that the model itself pools
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A model and where it came from.

@@ -10,9 +10,9 @@ import torch
 
 from precompute.encoders import hub
 from precompute.encoders.options import clear_failures, integer_option
-from precompute.encoders.taps import masked_mean
+from precompute.encoders.taps import BlockTap, masked_mean
 from precompute.encoders.tokenizer import tokenizer_digest
-from precompute.encoders.transformers_base import Loaded, TransformersEncoder
+from precompute.encoders.transformers_base import POOLED, Loaded, TransformersEncoder
 from precompute.errors import EncoderError, ItemError
 from precompute.folders import local_folder
 from vqa_cache.spec import EncoderSpec, SpecError, parse_spec
@@ -27,14 +27,15 @@ class TransformersTexts(TransformersEncoder):
 
     def __init__(self, spec: EncoderSpec, loaded: Loaded) -> None:
         super().__init__(spec, loaded)
-        if spec.tap not in ("cls", "mean", "pooler"):
-            raise EncoderError(
-                f"encoder {spec}: unknown text tap {spec.tap!r}; known: mean, cls, pooler"
-            )
         self.pooling = str(spec.tap)
+        self._block = None
+        if spec.tap not in ("cls", "mean", *POOLED):
+            self._block = BlockTap(self.module, str(spec.tap), f"encoder {spec}")
+            self.pooling = "mean"
         self._tokenizer = tokenizer = _tokenizer(spec, loaded)
         with clear_failures(spec), torch.inference_mode():
             config: Any = self.module.config
+            _check_supported(spec, config.model_type, tokenizer)
             if len(tokenizer) > config.vocab_size:
                 raise EncoderError(
                     f"encoder {spec}: the tokenizer has {len(tokenizer)} tokens, "
@@ -64,8 +65,10 @@ class TransformersTexts(TransformersEncoder):
         for row, tokens in enumerate(prepared):
             ids[row, : len(tokens)] = torch.tensor(tokens)
             mask[row, : len(tokens)] = 1
+        if self._block is not None:
+            return masked_mean(self._block(input_ids=ids, attention_mask=mask), mask)
         output = self.module(input_ids=ids, attention_mask=mask)
-        if self.spec.tap == "pooler":
+        if self.spec.tap in POOLED:
             return self._pooler_output(output)
         hidden: torch.Tensor = output.last_hidden_state
         return hidden[:, 0].float() if self.spec.tap == "cls" else masked_mean(hidden, mask)
@@ -80,6 +83,19 @@ class TransformersTexts(TransformersEncoder):
             "truncation": "right",
             "special_tokens": True,
         }
+
+
+def _check_supported(spec: EncoderSpec, model_type: str, tokenizer: Any) -> None:
+    if model_type == "siglip_text_model":  # its pooled token is the last one of a padded text
+        raise EncoderError(
+            f"encoder {spec}: SigLIP's text tower needs every text padded to its full length; "
+            "name it by open_clip, for example open_clip:ViT-B-16-SigLIP/webli"
+        )
+    if spec.tap == "cls" and (tokenizer.cls_token_id is None or model_type == "clip_text_model"):
+        raise EncoderError(
+            f"encoder {spec}: the model has no class token, so tap cls means nothing; "
+            "name tap=mean, pooler or a block"
+        )
 
 
 def _tokenizer(spec: EncoderSpec, loaded: Loaded) -> Any:
