@@ -30,6 +30,7 @@ from precompute.folders import local_folder
 from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
+TAPS = ("sentence",)
 _ORGANISATION = "sentence-transformers"  # of a hub's name without one
 _BACKBONE = "0.model."
 

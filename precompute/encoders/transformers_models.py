@@ -33,6 +33,7 @@ from precompute.folders import local_folder
 from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
+TAPS = ("cls", "mean", "pooler", "projected")
 _OPTIONS: dict[Modality, tuple[str, ...]] = {
     "image": ("random", "grid"),
     "text": ("random", "tokenizer", "max_length"),
