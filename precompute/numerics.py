@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from precompute.encoders.base import Encoder
+from vqa_cache.dtypes import raw_rows as raw_rows
 from vqa_cache.dtypes import torch_type
 
 Precision = Literal["fp32", "bf16"]
@@ -56,14 +55,6 @@ def check_finite(rows: torch.Tensor, stored: torch.Tensor) -> dict[int, str]:
         else:
             wrong[position] = "the encoder's output is not finite"
     return wrong
-
-
-def raw_rows(stored: torch.Tensor) -> npt.NDArray[Any]:
-    """Stored rows as numpy sees them; bfloat16 as uint16."""
-    stored = stored.contiguous()
-    if stored.dtype == torch.bfloat16:
-        return stored.view(torch.int16).numpy().view(np.uint16)
-    return stored.numpy()
 
 
 def choose_precision(encoder: Encoder, prepared: Sequence[Any]) -> Precision:

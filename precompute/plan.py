@@ -34,12 +34,13 @@ class Plan:
 def make_plan(table: Table, wanted: Iterable[bytes], *, retry_failed: bool) -> Plan:
     """Cut the wanted keys that a table lacks, in order of first appearance, into shards.
 
-    Failed keys are left out, unless `retry_failed`; then they are planned as well.
+    Failed keys are left out, unless `retry_failed`; then they are planned as well, apart from
+    withdrawn ones, which only deleting the record of it brings back.
     """
     wanted = list(wanted)
     have = set(unpack_keys(table.keys))
     failed = set(table.failed)
-    skipped = set() if retry_failed else failed
+    skipped = set(table.withdrawn) if retry_failed else failed
     missing = [key for key in wanted if key not in have and key not in skipped]
     taken = {record["shard"] for record in table.shards}
     size = table.record["rows_per_shard"]

@@ -15,6 +15,7 @@ from vqa_cache.dtypes import SHORT_NAMES
 from vqa_cache.errors import RefusedError
 from vqa_cache.identity import add_spec, begin_table, find_by_id
 from vqa_cache.memo import Memo, file_stat
+from vqa_cache.shard import ROWS_PER_SHARD
 from vqa_cache.spec import EncoderSpec, Modality, parse_spec
 from vqa_cache.table import Table
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from precompute.encode import Worker
     from precompute.encoders.base import Encoder
 
-ROWS_PER_SHARD = {"image": 1024, "text": 16384}
 _COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
 
 

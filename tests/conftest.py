@@ -138,6 +138,7 @@ def begin(
     model: str = "made-up",
     tap: str = "pooled",
     options: dict[str, str] | None = None,
+    ragged: bool = False,
 ) -> Any:
     """An empty table of an imagined encoder in the cache at `root`."""
     from vqa_cache.cache import create_cache
@@ -159,7 +160,7 @@ def begin(
     )
     made = {
         "row_shape": list(row_shape),
-        "ragged": False,
+        "ragged": ragged,
         "container": container,
         "rows_per_shard": 4,
         "precision": "fp32",
@@ -189,7 +190,10 @@ def commit(
     failed: Mapping[int, str] | None = None,
     retry: int = 0,
 ) -> Any:
-    """Commit one shard: items are keys, or the texts of a text table; its commit record."""
+    """Commit one shard: items are keys, or the texts of a text table; its commit record. Of a
+    ragged table `values` is a list with the tokens of each row."""
+    import numpy as np
+
     from vqa_cache.keys import text_key
     from vqa_cache.shard import ShardWriter, shard_name
 
@@ -197,7 +201,10 @@ def commit(
     keys = [text_key(text) for text in items] if texts is not None else items
     name = shard_name(table.id, keys, retry)
     writer = ShardWriter(table.folder, table.record, keys, texts, name)
-    if keys:
+    if keys and table.ragged:
+        joined = np.concatenate(values)
+        writer.write(list(range(len(keys))), stored(joined, table.dtype), [len(v) for v in values])
+    elif keys:
         writer.write(list(range(len(keys))), stored(values, table.dtype))
     writer.failed.update(failed or {})
     return writer.commit()

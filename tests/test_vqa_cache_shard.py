@@ -102,7 +102,7 @@ def test_a_second_writer_drops_its_copy(tmp_path: Path, container: str) -> None:
     table = begin(tmp_path / "cache", container=container)
     first, second = writer(table), writer(table)
     first.temporary = first.temporary.with_name(".tmp-another-1-x")  # of another process
-    first._lay_out(5)
+    first._lay_out(5, 5)
     for one, values in ((first, VALUES), (second, VALUES + 1)):
         one.write([0, 1, 2, 3, 4], stored(values, "float16"))
     record = first.commit()

@@ -5,15 +5,27 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from vqa_cache.cache import Cache, open_cache, spec_text
+from vqa_cache.cache import Cache, create_cache, open_cache, spec_text
+from vqa_cache.dtypes import SHORT_NAMES
+from vqa_cache.durable import remove
 from vqa_cache.errors import CacheError
+from vqa_cache.explain import explain, in_words
+from vqa_cache.exporting import export_table
+from vqa_cache.foreign import BOXES, FORMATS
+from vqa_cache.garbage import find_garbage
+from vqa_cache.importing import KEY_BY, collect, import_table, key_function, open_sources
+from vqa_cache.table import Table
+from vqa_cache.transfer import copy_split, copy_table, copy_thumbnails
 from vqa_cache.verify import verify
+from vqa_cache.withdrawals import chosen_keys, withdraw
 
 
 class OneLineErrors(click.Group):
@@ -29,6 +41,9 @@ class OneLineErrors(click.Group):
 
 cache_argument: Callable[..., Any] = click.argument(
     "cache", default="cache", type=click.Path(file_okay=False)
+)
+cache_option: Callable[..., Any] = click.option(
+    "--cache", default="cache", show_default=True, type=click.Path(file_okay=False)
 )
 json_option: Callable[..., Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object."
@@ -56,7 +71,7 @@ def ls(cache: str, as_json: bool) -> None:
         shown.add_row(
             row["name"],
             f"{row['rows']:,}",
-            "x".join(map(str, row["shape"])),
+            "x".join([*(["*"] if row["ragged"] else []), *map(str, row["shape"])]),
             f"{row['bytes'] / 1e6:,.1f}",
             str(row["failed"]),
             row["precision"],
@@ -95,12 +110,13 @@ def _describe(cache: Cache, name: str) -> dict[str, Any]:
     return {
         "name": table.name,
         "rows": len(table),
-        "bytes": len(table) * table.row_bytes,
+        "bytes": table.stored_bytes,
         "shards": len(table.shards),
         "failed": {key.hex(): why for key, why in table.failed.items()},
         "specs": [spec_text(spec) for spec in table.specs()],
-        **{key: record[key] for key in ("id", "row_shape", "dtype", "container", "precision")},
-        **{key: record[key] for key in ("batch_plan", "rows_per_shard", "threads")},
+        **({"tokens": table.stored_bytes // table.row_bytes} if table.ragged else {}),
+        **{key: record[key] for key in ("id", "row_shape", "ragged", "dtype", "container")},
+        **{key: record[key] for key in ("precision", "batch_plan", "rows_per_shard", "threads")},
         "canaries": canaries,
         "identity": record["identity"],
         "environment": record["environment"],
@@ -122,6 +138,184 @@ def verify_command(cache: str, quick: bool, as_json: bool) -> None:
         if not problems:
             click.echo(f"{cache}: every record and {'file size' if quick else 'byte'} is right")
     sys.exit(1 if problems else 0)
+
+
+@main.command("explain")
+@click.argument("a")
+@click.argument("b")
+@cache_option
+@json_option
+def explain_command(a: str, b: str, cache: str, as_json: bool) -> None:
+    """Say why two tables differ. A and B are names, or unique parts of names, of tables in the
+    cache; a table of another cache is named by its folder."""
+    found = explain(_named_table(cache, a), _named_table(cache, b))
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    for line in in_words(found):
+        click.echo(line)
+
+
+def _named_table(cache: str, name: str) -> Table:
+    if (Path(name) / "table.json").is_file():
+        return Table(Path(name))
+    return open_cache(cache).tables[name]
+
+
+@main.command("withdraw")
+@click.argument("table")
+@cache_option
+@click.option("--keys", type=click.Path(), metavar="FILE", help="One key a line, 32 hex digits.")
+@click.option("--image", "images", multiple=True, type=click.Path(), metavar="PATH")
+@click.option("--text", "texts", multiple=True)
+@click.option("--reason", default="by request", show_default=True)
+@json_option
+def withdraw_command(
+    table: str,
+    cache: str,
+    keys: str | None,
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
+    reason: str,
+    as_json: bool,
+) -> None:
+    """Serve rows of TABLE no more, nor encode them again. Their bytes stay in the shards."""
+    chosen = open_cache(cache).tables[table]
+    wanted = chosen_keys(chosen.modality, keys=keys, images=images, texts=texts)
+    if not wanted:
+        raise click.UsageError("name what to withdraw: --keys FILE, --image PATH or --text TEXT")
+    before = len(chosen)
+    withdraw(chosen.folder, chosen.id, wanted, reason)
+    after = len(Table(chosen.folder))
+    told = {"table": chosen.name, "keys": len(set(wanted)), "rows": before - after, "left": after}
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    click.echo(
+        f"{chosen.name}: {told['keys']:,} keys withdrawn, {told['rows']:,} of them had rows; "
+        f"{after:,} rows are left"
+    )
+
+
+@main.command()
+@cache_argument
+@click.option("--yes", is_flag=True, help="Delete; otherwise only tell what would be deleted.")
+@click.option("--minutes", default=60.0, show_default=True, help="Leave alone what changed since.")
+@json_option
+def gc(cache: str, yes: bool, minutes: float, as_json: bool) -> None:
+    """Delete what is no part of CACHE: unfinished work, superseded examples, shards without a
+    record."""
+    found = list(find_garbage(open_cache(cache), minutes=minutes))
+    if yes:
+        for item in found:
+            remove(item.path)
+    size = sum(item.bytes for item in found)
+    if as_json:
+        listed = [{**asdict(item), "path": str(item.path)} for item in found]
+        click.echo(json.dumps({"deleted": yes, "bytes": size, "garbage": listed}))
+        return
+    for item in found:
+        click.echo(f"{item.path}: {item.why}, {item.bytes:,} bytes")
+    done = "deleted" if yes or not found else "would be deleted: say --yes"
+    click.echo(f"{len(found):,} items, {size / 1e6:,.1f} MB {done}")
+
+
+@main.command("copy")
+@click.argument("source", type=click.Path(file_okay=False))
+@click.argument("target", type=click.Path(file_okay=False))
+@click.option("--tables", metavar="A,B", help="Only these, by (short) name; all otherwise.")
+@click.option("--format", "container", type=click.Choice(["hdf5", "zarr"]))
+@json_option
+def copy_command(
+    source: str, target: str, tables: str | None, container: str | None, as_json: bool
+) -> None:
+    """Copy tables, splits and thumbnails of the cache SOURCE into TARGET, every byte checked."""
+    opened = open_cache(source)
+    if Path(source).resolve() == Path(target).resolve():
+        raise CacheError(f"{target}: is the source itself; name another folder")
+    chosen = list(opened.tables.values())
+    if tables:
+        chosen = [opened.tables[name] for name in tables.split(",")]
+    goal = create_cache(target)
+    done = [copy_table(table, goal, container) for table in chosen]
+    done += [copy_split(opened, name, goal) for name in opened.splits]
+    thumbnails = copy_thumbnails(opened, goal)
+    if as_json:
+        told = [asdict(item) for item in done]
+        click.echo(json.dumps({"copied": told, "thumbnails": thumbnails}))
+        return
+    for item in done:
+        click.echo(f"{item.name}: {item.copied:,} copied, {item.present:,} were there")
+    click.echo(f"{thumbnails:,} thumbnails copied")
+
+
+@main.command("import")
+@click.argument("kind", type=click.Choice(list(FORMATS)), metavar=f"[{'|'.join(FORMATS)}]")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="PATH...")
+@click.option("--encoder", required=True, metavar="NAME", help="What made the rows.")
+@click.option("--key-by", type=click.Choice(KEY_BY), default="image", show_default=True)
+@click.option("--images", type=click.Path(), help="Folder of the images that ids name.")
+@click.option("--ids", multiple=True, type=click.Path(), help="What rows are of; one a PATH.")
+@click.option("--column", help="Column of a parquet file of ids.")
+@click.option("--dtype", type=click.Choice(list(SHORT_NAMES)), default="fp16", show_default=True)
+@click.option(
+    "--format", "container", type=click.Choice(["hdf5", "zarr"]), default="hdf5", show_default=True
+)
+@click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise")
+@cache_option
+@json_option
+def import_command(
+    kind: str,
+    paths: tuple[str, ...],
+    encoder: str,
+    key_by: str,
+    images: str | None,
+    ids: tuple[str, ...],
+    column: str | None,
+    dtype: str,
+    container: str,
+    on_error: str,
+    cache: str,
+    as_json: bool,
+) -> None:
+    """Make tables of what other programs computed: bottom-up-attention HDF5 files, folders of npz
+    regions, npy arrays, pt files. Boxes become a table beside the features."""
+    key_of = key_function(key_by, images)
+    sources = open_sources(kind, paths, ids, column)
+    chosen = {tap: collect(rows, key_of, skip=on_error == "skip") for tap, rows in sources.items()}
+    opened = create_cache(cache)
+    told: list[dict[str, Any]] = []
+    for tap, (items, left_out) in chosen.items():
+        table = import_table(
+            opened,
+            items,
+            encoder=encoder,
+            tap=tap,
+            modality="text" if key_by == "text" else "image",
+            dtype="float32" if tap == BOXES else SHORT_NAMES[dtype],  # pixels exceed fp16's digits
+            container=container,
+        )
+        told.append({"table": table.name, "rows": len(table), "left_out": left_out})
+    if as_json:
+        click.echo(json.dumps({"tables": told}))
+        return
+    for line in told:
+        click.echo(f"{line['table']}: {line['rows']:,} rows, {len(line['left_out']):,} left out")
+
+
+@main.command("export")
+@click.argument("table")
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--npy", "kind", flag_value="npy", help="rows.npy, keys.txt, texts.json.")
+@click.option("--parquet", "kind", flag_value="parquet", help="rows.parquet.")
+@click.option("--safetensors", "kind", flag_value="safetensors", help="rows.safetensors.")
+@cache_option
+def export_command(table: str, folder: str, kind: str | None, cache: str) -> None:
+    """Write TABLE into FOLDER for other programs."""
+    if kind is None:
+        raise click.UsageError("say how: --npy, --parquet or --safetensors")
+    for path in export_table(_named_table(cache, table), kind, Path(folder)):
+        click.echo(path)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,13 @@ def fill(file: Path, offset: int, data: npt.NDArray[Any] | bytes) -> None:
         os.close(descriptor)
 
 
+def copy_range(source: Path, offset: int, length: int, target: Path, start: int) -> None:
+    """Write a range of one file into another, which exists, at `start`."""
+    for block in _blocks(source, offset, length):
+        fill(target, start, block)
+        start += len(block)
+
+
 def describe(
     container: Path, name: str, layouts: list[ArrayLayout], extents: dict[str, Extent]
 ) -> dict[str, Any]:

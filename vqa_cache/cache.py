@@ -145,15 +145,16 @@ class Cache:
         return path if path.exists() else None
 
     def summary(self) -> list[dict[str, Any]]:
-        """What the cache holds, one dict a table: name, rows, shape, dtype, bytes, failed, shards,
-        precision, spec."""
+        """What the cache holds, one dict a table: name, rows, shape, dtype, ragged, bytes, failed,
+        shards, precision, spec."""
         return [
             {
                 "name": table.name,
                 "rows": len(table),
                 "shape": list(table.row_shape),
                 "dtype": table.dtype,
-                "bytes": len(table) * table.row_bytes,
+                "ragged": table.ragged,
+                "bytes": table.stored_bytes,
                 "failed": len(table.failed),
                 "shards": len(table.shards),
                 "precision": table.record["precision"],

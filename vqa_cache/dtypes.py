@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,16 @@ def torch_type(dtype: str) -> torch.dtype:
     found = getattr(torch, dtype)
     assert isinstance(found, torch.dtype), dtype
     return found
+
+
+def raw_rows(stored: torch.Tensor) -> npt.NDArray[Any]:
+    """Stored rows as numpy sees them; bfloat16 as uint16."""
+    import torch
+
+    stored = stored.contiguous()
+    if stored.dtype == torch.bfloat16:
+        return stored.view(torch.int16).numpy().view(np.uint16)
+    return stored.numpy()
 
 
 def map_tensor(path: Path, *, offset: int, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:

@@ -28,14 +28,20 @@ def is_temporary(path: Path | str) -> bool:
 def remove_stale_temporaries(root: Path) -> None:
     """Delete what processes of this machine that are no longer alive left unfinished, anywhere
     below a folder."""
-    mine = f"{_PREFIX}{socket.gethostname()}-"
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
-            pid = name.removeprefix(mine).split("-", 1)[0] if name.startswith(mine) else ""
-            if pid.isdecimal() and not _is_alive(int(pid)):
+            if live_writer(name) is False:
                 remove(Path(folder, name))
         # a finished Zarr shard was synced and named as a whole: nothing unfinished is inside
         folders[:] = [name for name in folders if not is_temporary(name) and name[-5:] != ".zarr"]
+
+
+def live_writer(path: Path | str) -> bool | None:
+    """Whether the process that writes a temporary name is alive; None on another machine."""
+    mine = f"{_PREFIX}{socket.gethostname()}-"
+    name = os.path.basename(path)
+    pid = name.removeprefix(mine).split("-", 1)[0] if name.startswith(mine) else ""
+    return _is_alive(int(pid)) if pid.isdecimal() else None
 
 
 def _is_alive(pid: int) -> bool:

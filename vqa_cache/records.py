@@ -11,12 +11,13 @@ from vqa_cache.keys import canonical_json, json_digest
 
 FORMAT_VERSION = 1
 Record = dict[str, Any]
-Kind = Literal["", "table", "spec", "shard", "examples", "seal"]
+Kind = Literal["", "table", "spec", "shard", "withdrawal", "examples", "seal"]
 
 
 def encode_record(kind: Kind, fields: Record) -> bytes:
-    """The bytes of a record with its format, version and digest added."""
+    """The bytes of a record with its format, version and digest added, or renewed."""
     record = {**fields, "format": _format(kind), "version": FORMAT_VERSION}
+    record.pop("digest", None)
     record["digest"] = json_digest(record)
     return canonical_json(record) + b"\n"
 

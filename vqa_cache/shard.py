@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vqa_cache import arrays
-from vqa_cache.containers import SUFFIX, ArrayLayout, lay_out
+from vqa_cache.containers import SUFFIX, ArrayLayout, Extent, lay_out
 from vqa_cache.dtypes import numpy_type
 from vqa_cache.durable import publish, remove, removed_on_error, temporary_path, write_file
 from vqa_cache.errors import DamagedError
 from vqa_cache.keys import KEY_BYTES, pack_keys, unpack_keys
 from vqa_cache.records import Record, encode_record, read_record
 
+ROWS_PER_SHARD = {"image": 1024, "text": 16384}  # of a new table, unless asked otherwise
 _FEATURE_AXES = {1: ("feature",), 2: ("token", "feature")}
 
 
@@ -52,7 +53,8 @@ def failed_keys(record: Record) -> dict[bytes, str]:
 class ShardWriter:
     """Writes the rows of one shard in any order, then commits it.
 
-    Rows go straight to their place in the file, so memory stays that of one batch.
+    Rows go straight to their place in the file, so memory stays that of one batch. Ragged rows wait
+    in a file, as they come, until the last one tells where each stands.
     """
 
     def __init__(
@@ -71,21 +73,32 @@ class ShardWriter:
         self.failed: dict[int, str] = {}  # planned positions without a row -> why
         self._final = folder / "shards" / (name + SUFFIX[table["container"]])
         self.temporary = temporary_path(self._final)
-        self._row_bytes = self._rows_layout(1).bytes
+        self._row_bytes = self._rows_layout(1).bytes  # of one token, in a ragged table
+        self._waiting: dict[int, tuple[int, int]] = {}  # ragged: position -> offset, bytes
+        self._end = 0  # of what waits
         for part in ("shards", "records"):  # one of them may have been lost
             (folder / part).mkdir(exist_ok=True)
-        self._lay_out(len(planned))
+        if table["ragged"]:
+            remove(self.temporary)
+            self.temporary.touch()
+            self._extents = {"rows": Extent("", 0)}
+        else:
+            self._lay_out(len(planned), len(planned))
 
     def _rows_layout(self, rows: int) -> ArrayLayout:
         shape = tuple(self.table["row_shape"])
-        return ArrayLayout("rows", self.table["dtype"], (rows, *shape), ("row", *_axes(shape)))
+        first = "token_row" if self.table["ragged"] else "row"
+        return ArrayLayout("rows", self.table["dtype"], (rows, *shape), (first, *_axes(shape)))
 
-    def _lay_out(self, rows: int) -> None:
+    def _lay_out(self, rows: int, tokens: int) -> None:
+        """Args: tokens: of all rows together; as many as rows unless the table is ragged."""
         remove(self.temporary)
         self._layouts = [
-            self._rows_layout(rows),
+            self._rows_layout(tokens),
             ArrayLayout("keys", "uint8", (rows, KEY_BYTES), ("row", "key_byte")),
         ]
+        if self.table["ragged"]:
+            self._layouts.append(ArrayLayout("offsets", "int64", (rows + 1,), ("row_edge",)))
         if self.texts is not None:
             size = sum(len(self.texts[i].encode()) for i in self._kept())
             self._layouts += [
@@ -102,21 +115,49 @@ class ShardWriter:
         extent = self._extents[array]
         return self.temporary / extent.file if extent.file else self.temporary, extent.offset
 
-    def write(self, positions: list[int], rows: npt.NDArray[Any]) -> None:
-        """Put rows [len(positions), *row_shape], in the stored type (bfloat16 as uint16), at their
-        planned positions."""
-        expected = (len(positions), *self.table["row_shape"])
-        if rows.shape != expected or rows.dtype != numpy_type(self.table["dtype"]):
+    def write(
+        self, positions: list[int], rows: npt.NDArray[Any], lengths: list[int] | None = None
+    ) -> None:
+        """Put rows at their planned positions.
+
+        Args:
+            rows: in the stored type (bfloat16 as uint16), [len(positions), *row_shape]; of a ragged
+                table the tokens of all rows joined, [sum(lengths), *row_shape].
+            lengths: tokens of each row, [len(positions)]: for a ragged table, and for it alone.
+
+        Raises:
+            ValueError: rows of another shape or type.
+        """
+        ragged = self.table["ragged"]
+        count = sum(lengths or []) if ragged else len(positions)
+        expected = (count, *self.table["row_shape"])
+        told = len(positions) if lengths is None else len(lengths)
+        if (
+            rows.shape != expected
+            or rows.dtype != numpy_type(self.table["dtype"])
+            or (lengths is not None) != ragged
+            or told != len(positions)
+        ):
             raise ValueError(
                 f"shard {self.name}: rows {rows.dtype}{list(rows.shape)}, "
                 f"expected {self.table['dtype']}{list(expected)}"
+                + (f" and a length for each of {len(positions)} rows" if ragged else "")
             )
+        if lengths is not None:
+            self._wait(positions, rows, lengths)
+            return
         file, offset = self._place("rows")
         if positions == list(range(positions[0], positions[0] + len(positions))):
             arrays.fill(file, offset + positions[0] * self._row_bytes, rows)
             return
         for position, row in zip(positions, rows, strict=True):
             arrays.fill(file, offset + position * self._row_bytes, row)
+
+    def _wait(self, positions: list[int], rows: npt.NDArray[Any], lengths: list[int]) -> None:
+        arrays.fill(self.temporary, self._end, rows)
+        for position, length in zip(positions, lengths, strict=True):
+            self._waiting[position] = self._end, length * self._row_bytes
+            self._end += length * self._row_bytes
 
     def commit(self) -> Record:
         """Finish, publish and record the shard; the commit record. If another writer has committed
@@ -149,9 +190,15 @@ class ShardWriter:
             publish(self.temporary, self._final)
 
     def _finish(self) -> Record:
-        if self.failed:
-            self._close_gaps()
         kept = self._kept()
+        if self.table["ragged"]:
+            spans = [self._waiting[position] for position in kept]
+            edges = np.cumsum([0, *(size // self._row_bytes for _, size in spans)], dtype=np.int64)
+            self._lay_out_again(spans, int(edges[-1]))
+            self._fill("offsets", edges)
+        elif self.failed:
+            start, size = self._extents["rows"].offset, self._row_bytes
+            self._lay_out_again([(start + i * size, size) for i in kept], len(kept))
         self._fill("keys", pack_keys([self.planned[i] for i in kept]))
         if self.texts is not None:
             columns = arrays.text_arrays("text", [self.texts[i] for i in kept])
@@ -177,23 +224,30 @@ class ShardWriter:
         if data.size:
             arrays.fill(*self._place(array), data)
 
-    def _close_gaps(self) -> None:
-        """Lay the shard out again without the failed positions: its size is fixed when laid out."""
-        full, (file, offset) = self.temporary, self._place("rows")
-        old = full.with_name(full.name + "-with-gaps")
-        full.rename(old)
-        source_file = old / file.relative_to(full) if file != full else old
+    def _lay_out_again(self, spans: list[tuple[int, int]], tokens: int) -> None:
+        """Lay the shard out for the rows that it holds, its size being fixed when laid out, and
+        copy them: (offset, bytes) of each in the file as it was."""
+        before, (file, _) = self.temporary, self._place("rows")
+        old = before.with_name(before.name + "-before")
+        before.rename(old)
         with removed_on_error(old):
-            self._lay_out(len(self._kept()))
-            self._copy_kept(source_file, offset)
+            self._lay_out(len(spans), tokens)
+            target, start = self._place("rows")
+            for offset, size in _runs(spans):
+                arrays.copy_range(old / file.relative_to(before), offset, size, target, start)
+                start += size
         remove(old)
 
-    def _copy_kept(self, source_file: Path, offset: int) -> None:
-        with open(source_file, "rb") as source:
-            for row, position in enumerate(self._kept()):
-                source.seek(offset + position * self._row_bytes)
-                target, start = self._place("rows")
-                arrays.fill(target, start + row * self._row_bytes, source.read(self._row_bytes))
+
+def _runs(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans (offset, bytes) with those joined that follow upon each other."""
+    runs: list[tuple[int, int]] = []
+    for offset, size in spans:
+        if runs and sum(runs[-1]) == offset:
+            runs[-1] = runs[-1][0], runs[-1][1] + size
+        elif size:
+            runs.append((offset, size))
+    return runs
 
 
 def _axes(shape: tuple[int, ...]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from vqa_cache.errors import CacheError
 
 Modality = Literal["image", "text"]
-FAMILIES = ("timm", "hf", "open_clip", "st", "dir", "pkg")
+FAMILIES = ("timm", "hf", "open_clip", "st", "dir", "pkg", "imported")
 _LOCAL = ("dir", "pkg")
 _OPTION = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
 
@@ -126,6 +126,8 @@ def default_tap(family: str, modality: Modality) -> str:
         return "projected"
     if family == "st":
         return "sentence"
+    if family == "imported":
+        return "features"
     return "cls" if modality == "image" else "mean"
 
 

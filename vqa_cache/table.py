@@ -18,9 +18,12 @@ from vqa_cache.errors import CacheError, DamagedError, KeyNotFoundError
 from vqa_cache.keys import KEY_BYTES, Keys, pack_keys, text_key
 from vqa_cache.records import Record, encode_record, read_record
 from vqa_cache.shard import failed_keys, row_keys
+from vqa_cache.withdrawals import withdrawn_keys
 
 if TYPE_CHECKING:
     import torch
+
+Whole = npt.NDArray[np.int64]
 
 
 class Table:
@@ -30,7 +33,8 @@ class Table:
         name: the label, unique in a cache.
         id: 32 hex digits, from the identity.
         modality: "image" or "text".
-        row_shape: shape of one row.
+        row_shape: shape of one row; of one token where the table is ragged.
+        ragged: whether rows have varying numbers of tokens.
         dtype: "float16", "float32" or "bfloat16".
         record: the table's record (FORMAT.md section 3).
     """
@@ -49,6 +53,7 @@ class Table:
         self.id: str = self.record["id"]
         self.modality: str = self.record["modality"]
         self.row_shape: tuple[int, ...] = tuple(self.record["row_shape"])
+        self.ragged: bool = self.record["ragged"]
         self.dtype: str = self.record["dtype"]
 
     @cached_property
@@ -71,7 +76,7 @@ class Table:
     def read_records(self) -> None:
         """Forget what is known and read the records themselves, which a seal may hide the damage
         of: for writers, before they plan."""
-        for cached in ("_live", "_index", "failed"):
+        for cached in ("_live", "_index", "_tokens", "failed", "withdrawn"):
             self.__dict__.pop(cached, None)
         self.__dict__["shards"] = self._unsealed(self._record_names())
 
@@ -96,9 +101,10 @@ class Table:
             write_file(self.folder / "seal.json", encode_record("seal", {"records": records}))
 
     @cached_property
-    def _live(self) -> tuple[Keys, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Keys, shard and row in the shard of every row; the first record of a key wins."""
-        seen: set[bytes] = set()
+    def _live(self) -> tuple[Keys, Whole, Whole]:
+        """Keys, shard and row in the shard of every row that is served; the first record of a key
+        wins."""
+        seen = set(self.withdrawn)
         keys: list[bytes] = []
         places: list[tuple[int, int]] = []
         for number, record in enumerate(self.shards):
@@ -116,27 +122,61 @@ class Table:
         return self._live[0]
 
     @cached_property
+    def withdrawn(self) -> dict[bytes, str]:
+        """Keys that are served no more -> why. Raises DamagedError where a record of them is."""
+        return withdrawn_keys(self.folder)
+
+    @cached_property
     def failed(self) -> dict[bytes, str]:
-        """Keys that stage 1 recorded as failed and that no shard has -> the error."""
+        """Keys that stage 1 recorded as failed and that no shard has, and those that were
+        withdrawn -> why."""
         failures = {key: why for record in self.shards for key, why in failed_keys(record).items()}
         present = {key.tobytes() for key in self.keys}
-        return {key: why for key, why in failures.items() if key not in present}
+        absent = {key: why for key, why in failures.items() if key not in present}
+        return absent | self.withdrawn
 
     def __len__(self) -> int:
         return len(self.keys)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one stored row."""
+        """Bytes of one stored row; of one token where the table is ragged."""
         return int(np.prod(self.row_shape)) * (4 if self.dtype == "float32" else 2)
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the rows of all shards, doubles included."""
+        return sum(record["arrays"]["rows"]["bytes"] for record in self.shards)
+
     @cached_property
-    def _index(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    def _tokens(self) -> tuple[Whole, Whole]:
+        """First token in its shard, and number of tokens, of every row of a ragged table."""
+        _, shard, row = self._live
+        first, count = np.empty_like(row), np.empty_like(row)
+        for number in range(len(self.shards)):
+            mine = shard == number
+            edges = self.offsets(number)
+            first[mine] = edges[row[mine]]
+            count[mine] = edges[row[mine] + 1] - first[mine]
+        return first, count
+
+    @property
+    def lengths(self) -> Whole:
+        """Tokens of each row of a ragged table, int64 [rows], in the table's row order."""
+        return self._tokens[1]
+
+    @property
+    def places(self) -> tuple[Whole, Whole]:
+        """Shard (its position in `shards`) and row in that shard of every row, int64 [rows]."""
+        return self._live[1:]
+
+    @cached_property
+    def _index(self) -> tuple[npt.NDArray[np.uint64], Whole]:
         pairs = _halves(self.keys)
         order = np.lexsort((pairs[:, 1], pairs[:, 0])).astype(np.int64)
         return pairs[order], order
 
-    def row_index(self, keys: Keys) -> npt.NDArray[np.int64]:
+    def row_index(self, keys: Keys) -> Whole:
         """Row of each key [n, 16] -> int64 [n]; -1 where the table has none."""
         wanted = _halves(keys)
         pairs, order = self._index
@@ -156,8 +196,12 @@ class Table:
         return found
 
     def mapped(self, number: int) -> torch.Tensor:
-        """All rows of one shard, mapped from its file. Raises DamagedError where it is missing or
-        too short."""
+        """All rows of one shard [rows, *row_shape], mapped from its file; of a ragged table all
+        tokens [tokens, *row_shape], of which row i has `offsets(number)[i:i + 2]`.
+
+        Raises:
+            DamagedError: the file is missing or too short.
+        """
         record = self.shards[number]
         for problem in check_files(self.folder, record, content=False):
             raise DamagedError(
@@ -171,11 +215,26 @@ class Table:
             shape=tuple(array["shape"]),
         )
 
+    def offsets(self, number: int) -> Whole:
+        """Where the rows of one shard of a ragged table begin and end among its tokens, int64
+        [rows + 1]. Raises DamagedError."""
+        edges = read_array(self.folder, self.shards[number], "offsets")
+        return edges.astype(np.int64, copy=False)
+
     def tensor(self) -> torch.Tensor:
         """All rows [rows, *row_shape] in the stored type: mapped where one shard holds them all in
-        order, otherwise read once into memory."""
+        order, otherwise read once into memory.
+
+        Raises:
+            CacheError: the table is ragged: `mapped` and `offsets` give its shards one by one.
+        """
         import torch
 
+        if self.ragged:
+            raise CacheError(
+                f"table {self.name}: is ragged (rows of varying numbers of tokens), expected one "
+                "whose rows have one shape; take one with tap=cls, mean or grid="
+            )
         _, shard, row = self._live
         if len(self.shards) == 1 and len(row) == self.shards[0]["rows"]:
             return self.mapped(0)
@@ -190,9 +249,48 @@ class Table:
         return rows
 
     def rows(self, keys: Sequence[str | bytes]) -> torch.Tensor:
-        """Rows of several keys [len(keys), *row_shape], in their order. Raises KeyNotFoundError."""
+        """Rows of several keys [len(keys), *row_shape], in their order. Raises KeyNotFoundError.
+
+        Rows of a ragged table are filled up with zeros to the longest of them, [len(keys), longest,
+        *row_shape]; `ragged_rows` gives them without.
+        """
         import torch
 
+        if self.ragged:
+            tokens, offsets = self.ragged_rows(keys)
+            rows = list(torch.split(tokens, offsets.diff().tolist()))
+            if not rows:
+                return tokens.unsqueeze(1)
+            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        index = self._found(keys)
+        _, shard, row = self._live
+        out = torch.empty((len(index), *self.row_shape), dtype=torch_type(self.dtype))
+        for number in np.unique(shard[index]):
+            here = np.flatnonzero(shard[index] == number)
+            out[torch.from_numpy(here)] = self.mapped(int(number))[
+                torch.from_numpy(row[index[here]])
+            ]
+        return out
+
+    def ragged_rows(self, keys: Sequence[str | bytes]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of several keys of a ragged table: their tokens joined [tokens, *row_shape], and
+        int64 offsets [len(keys) + 1], row i having tokens[offsets[i]:offsets[i + 1]]. Raises
+        KeyNotFoundError."""
+        import torch
+
+        index = self._found(keys)
+        shard, (first, count) = self._live[1], self._tokens
+        edges = np.concatenate([[0], np.cumsum(count[index])])
+        out = torch.empty((int(edges[-1]), *self.row_shape), dtype=torch_type(self.dtype))
+        for number in np.unique(shard[index]):
+            source = self.mapped(int(number))
+            for place in np.flatnonzero(shard[index] == number).tolist():
+                start, length = int(first[index[place]]), int(count[index[place]])
+                out[edges[place] : edges[place + 1]] = source[start : start + length]
+        return out, torch.from_numpy(edges)
+
+    def _found(self, keys: Sequence[str | bytes]) -> Whole:
+        """Row of each key. Raises KeyNotFoundError."""
         index = self.row_index(pack_keys([self._key(key) for key in keys]))
         if len(index) and index.min() < 0:
             missing = keys[int(np.flatnonzero(index < 0)[0])]
@@ -203,17 +301,11 @@ class Table:
                 + ("a text" if self.modality == "text" else "an image key of 32 hex digits")
                 + " that was encoded"
             )
-        _, shard, row = self._live
-        out = torch.empty((len(index), *self.row_shape), dtype=torch_type(self.dtype))
-        for number in np.unique(shard[index]):
-            here = np.flatnonzero(shard[index] == number)
-            out[torch.from_numpy(here)] = self.mapped(int(number))[
-                torch.from_numpy(row[index[here]])
-            ]
-        return out
+        return index
 
     def __getitem__(self, key: str | bytes) -> torch.Tensor:
-        """One row. A key is the text itself, or an image's hex content key (or the 16 bytes)."""
+        """One row [*row_shape], of a ragged table [tokens, *row_shape]. A key is the text itself,
+        or an image's hex content key (or the 16 bytes)."""
         return self.rows([key])[0]
 
     def _key(self, key: str | bytes) -> bytes:
@@ -255,7 +347,12 @@ class Table:
         return found
 
     def __repr__(self) -> str:
-        return f"<Table {self.name}: {len(self)} rows {list(self.row_shape)}>"
+        return f"<Table {self.name}: {len(self)} rows {shown_shape(self.record)}>"
+
+
+def shown_shape(record: Record) -> str:
+    """Shape of a row as people read it: [50, 768]; [*, 768] has any number of tokens."""
+    return f"[{', '.join([*(['*'] if record['ragged'] else []), *map(str, record['row_shape'])])}]"
 
 
 def _halves(keys: Keys) -> npt.NDArray[np.uint64]:

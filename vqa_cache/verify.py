@@ -16,6 +16,7 @@ from vqa_cache.records import Kind, Record, read_record
 from vqa_cache.shard import planned_keys as planned
 from vqa_cache.shard import row_keys, shard_name
 from vqa_cache.table import Table
+from vqa_cache.withdrawals import read_withdrawal, withdrawal_paths
 
 
 def verify(cache: Cache, *, content: bool = True) -> Iterator[str]:
@@ -35,6 +36,7 @@ def verify(cache: Cache, *, content: bool = True) -> Iterator[str]:
             yield str(error)
             continue
         yield from _verify_table(table, content=content)
+        yield from _verify_withdrawals(table)
         yield from _verify_indices(table)
     yield from _verify_examples(cache.path / "examples", content=content)
 
@@ -86,6 +88,17 @@ def _verify_table(table: Table, *, content: bool) -> Iterator[str]:
             yield f"{shard}: has no valid record, so it is not part of the table"
 
 
+def _verify_withdrawals(table: Table) -> Iterator[str]:
+    for path in withdrawal_paths(table.folder):
+        try:
+            record = read_withdrawal(path)
+        except CacheError as error:
+            yield str(error)
+        else:
+            if record["table"] != table.id:
+                yield f"{path}: belongs to table {record['table']}"
+
+
 def _verify_indices(table: Table) -> Iterator[str]:
     """What is only there to find or to open the table fast, and rebuilt by stage 1."""
     for path in _finished(table.folder / "specs"):
@@ -114,8 +127,14 @@ def _verify_keys(table: Table, record: Record, path: Path) -> Iterator[str]:
     try:
         stored = read_array(table.folder, record, "keys")
         read_array(table.folder, record, "rows")
+        offsets = read_array(table.folder, record, "offsets") if table.ragged else None
     except DamagedError as error:
         yield str(error)
         return
     if not np.array_equal(stored, pack_keys(row_keys(record))):
         yield f"{path}: the shard's keys differ from the record's"
+    if offsets is not None:
+        tokens = record["arrays"]["rows"]["shape"][0]
+        ends = (len(offsets) - 1, *offsets[[0, -1]].tolist()) if len(offsets) else None
+        if ends != (record["rows"], 0, tokens) or (np.diff(offsets) < 0).any():
+            yield f"{path}: its offsets do not cut {tokens} tokens into {record['rows']} rows"

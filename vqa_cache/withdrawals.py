@@ -1,0 +1,111 @@
+"""Taking rows out of service (FORMAT.md section 4.5)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vqa_cache.durable import is_temporary, write_file
+from vqa_cache.errors import CacheError, DamagedError
+from vqa_cache.keys import KEY_BYTES, image_key, text_key, unpack_keys
+from vqa_cache.records import Record, encode_record, read_record
+
+_FOLDER = "withdrawn"
+_KEY = re.compile(r"[0-9a-fA-F]{32}")
+
+
+def withdraw(folder: Path, table_id: str, keys: Iterable[bytes], reason: str) -> None:
+    """Commit that rows with these keys are served no more, nor encoded again.
+
+    Args:
+        folder: the table's folder.
+        reason: told where stage 1 or 2 misses the rows; no part of it may belong to one machine.
+    """
+    joined = b"".join(sorted(set(keys)))
+    fields: Record = {
+        "table": table_id,
+        "keys": base64.b64encode(joined).decode(),
+        "reason": reason,
+    }
+    (folder / _FOLDER).mkdir(exist_ok=True)
+    path = folder / _FOLDER / f"{_name(table_id, joined)}.json"
+    write_file(path, encode_record("withdrawal", fields))
+
+
+def chosen_keys(
+    modality: str, *, keys: str | None, images: Sequence[str], texts: Sequence[str]
+) -> list[bytes]:
+    """Keys of what a user names.
+
+    Args:
+        keys: a file with one key a line, 32 hex digits.
+        images: image files, for a table of images.
+        texts: for a table of texts.
+
+    Raises:
+        CacheError: a file cannot be read, a line is no key, or the items are of the other modality.
+    """
+    other = images if modality == "text" else texts
+    if other:
+        raise CacheError(f"{other[0]!r} is not what the table holds, which is {modality}s")
+    found = [text_key(text) for text in texts]
+    try:
+        found += [image_key(image) for image in images]
+        lines = Path(keys).read_text().split() if keys else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise CacheError(f"{getattr(error, 'filename', keys)}: cannot be read ({error})") from error
+    for number, line in enumerate(lines, 1):
+        if not _KEY.fullmatch(line):
+            raise CacheError(f"{keys}: key {number} is {line!r}, expected 32 hex digits")
+        found.append(bytes.fromhex(line))
+    return found
+
+
+def withdrawn_keys(folder: Path) -> dict[bytes, str]:
+    """Withdrawn keys -> why.
+
+    Raises:
+        DamagedError: a record of them is not valid: its rows would come back unseen.
+    """
+    found: dict[bytes, str] = {}
+    for path in withdrawal_paths(folder):
+        record = read_withdrawal(path)
+        for key in _keys(record):
+            found.setdefault(key, f"withdrawn: {record['reason']}")
+    return found
+
+
+def withdrawal_paths(folder: Path) -> list[Path]:
+    """The withdrawal records of a table, valid or not."""
+    return sorted(path for path in (folder / _FOLDER).glob("*") if not is_temporary(path))
+
+
+def read_withdrawal(path: Path) -> Record:
+    """A withdrawal record. Raises DamagedError, NewerFormatError."""
+    try:
+        record = read_record(path, "withdrawal")
+        joined = base64.b64decode(record["keys"])
+        if path.name != f"{_name(record['table'], joined)}.json" or len(joined) % KEY_BYTES:
+            raise DamagedError(f"{path}: its name is not the digest of its table and keys")
+    except DamagedError as error:
+        raise DamagedError(
+            f"{error}; it says which rows are withdrawn: restore it from a copy, or delete it "
+            "to serve them again"
+        ) from error
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be read ({error.strerror})") from error
+    return record
+
+
+def _keys(record: Record) -> list[bytes]:
+    packed = np.frombuffer(base64.b64decode(record["keys"]), np.uint8)
+    return unpack_keys(packed.reshape(-1, KEY_BYTES))
+
+
+def _name(table_id: str, joined: bytes) -> str:
+    return hashlib.sha256(bytes.fromhex(table_id) + joined).hexdigest()[:32]
