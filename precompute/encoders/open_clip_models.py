@@ -27,6 +27,7 @@ from precompute.errors import EncoderError
 from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
+MODALITIES = ("image", "text")
 TAPS = ("projected", "pooled")
 _OPTIONS: dict[Modality, tuple[str, ...]] = {
     "image": ("random", "weights", "grid"),

@@ -31,6 +31,7 @@ from precompute.folders import local_folder
 from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
+MODALITIES = ("text",)
 TAPS = ("sentence", "tokens")
 _ORGANISATION = "sentence-transformers"  # of a hub's name without one
 _BACKBONE = "0.model."
@@ -38,8 +39,6 @@ _BACKBONE = "0.model."
 
 def load(spec: EncoderSpec, modality: Modality) -> Encoder:
     """See `precompute.encoders.load_encoder`."""
-    if modality != "text":
-        raise EncoderError(f"encoder {spec}: st has text models only; name it with --text")
     check_options(spec, ())
     folder = local_folder(spec)
     declare_missing_operators()

@@ -25,14 +25,13 @@ from precompute.errors import EncoderError
 from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
+MODALITIES = ("image",)
 TAPS = ("pooled",)
 _OPTIONS = ("random", "weights", "grid", "size", "interpolation", "crop_pct")
 
 
 def load(spec: EncoderSpec, modality: Modality) -> Encoder:
     """See `precompute.encoders.load_encoder`."""
-    if modality != "image":
-        raise EncoderError(f"encoder {spec}: timm has image models only; name it with --image")
     check_options(spec, _OPTIONS)
     declare_missing_operators()
     hub.check_reachable(spec)

@@ -144,12 +144,13 @@ def _untrained_processor(spec: EncoderSpec, config: Any) -> Any:
     height, width = (size, size) if isinstance(size, int) else size
     kind = getattr(transformers, known["pil"])
     default = kind()
-    if not getattr(default, "do_center_crop", False):
-        return kind(size={"height": height, "width": width})
-    crop = default.crop_size
+    crop = default.crop_size if getattr(default, "do_center_crop", False) else None
     resized = {
-        edge: pixels * (width if edge == "width" else height) // crop["height"]
+        edge: (width if edge == "width" else height)
+        * pixels
+        // (crop["height"] if crop else pixels)
         for edge, pixels in dict(default.size).items()
         if pixels is not None
     }
-    return kind(size=resized, crop_size={"height": height, "width": width})
+    crops = {"crop_size": {"height": height, "width": width}} if crop else {}
+    return kind(size=resized, **crops)

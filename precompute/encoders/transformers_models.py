@@ -34,6 +34,7 @@ from precompute.folders import local_folder
 from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
+MODALITIES = ("image", "text")
 TAPS = ("cls", "mean", "pooler", "projected", "tokens")
 _OPTIONS: dict[Modality, tuple[str, ...]] = {
     "image": ("random", "grid"),
