@@ -116,6 +116,22 @@ def test_texts_as_open_clip_computes_them(saved: tuple[str, Path, Any, Any]) -> 
     assert (rows - expected).abs().max() < 1e-5
 
 
+def test_padding_of_a_causal_tower_is_not_computed() -> None:
+    encoder = load("open_clip:small-vit:random=3", "text")
+    widths = []
+    module: Any = encoder.module
+    module.ln_final.register_forward_hook(lambda _m, _i, output: widths.append(output.shape[1]))
+    together = encode(encoder, TEXTS[:3])
+    alone = torch.cat([encode(encoder, [text]) for text in TEXTS[:3]])
+    assert widths == [12, 6, 12, 2]
+    assert (together - alone).abs().max() < 1e-5
+    padded = load("open_clip:small-timm:random=3", "text")  # it pools at the last position
+    module = padded.module
+    module.ln_final.register_forward_hook(lambda _m, _i, output: widths.append(output.shape[1]))
+    encode(padded, ["red"])
+    assert widths[-1] == 12
+
+
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_a_seed_is_the_model_that_open_clip_makes_of_it(
     modality: Modality, pictures: list[str]

@@ -27,7 +27,6 @@ class OpenClipEncoder(Encoder):
     """What both towers have in common; the tower is the encoder's module."""
 
     library = "open_clip"
-    batch_kind = "in-order"
 
     def __init__(self, spec: EncoderSpec, tower: Tower) -> None:
         super().__init__(spec, tower.module)
@@ -44,9 +43,6 @@ class OpenClipEncoder(Encoder):
     @property
     def revision(self) -> str | None:
         return self._revision
-
-    def length(self, prepared: torch.Tensor) -> int:
-        return 0
 
     def _embedding(self, batch: torch.Tensor) -> torch.Tensor:
         """float32 [batch, width] at tap `projected` or `pooled`."""
@@ -83,6 +79,7 @@ class OpenClipImages(OpenClipEncoder):
     """The image tower, behind the model's own preprocessing."""
 
     modality = "image"
+    batch_kind = "in-order"
     batch_size = 16
 
     def __init__(self, spec: EncoderSpec, tower: Tower) -> None:
@@ -110,6 +107,9 @@ class OpenClipImages(OpenClipEncoder):
             probe = self._transform(PIL.Image.new("RGB", (64, 64)))
             self.row_shape = tuple(self.encode([probe]).shape[1:])
 
+    def length(self, prepared: torch.Tensor) -> int:
+        return 0
+
     def prepare(self, item: str) -> torch.Tensor:
         """Pixels float32 [3, height, width]."""
         pixels: torch.Tensor = self._transform(open_image(item))
@@ -130,6 +130,7 @@ class OpenClipTexts(OpenClipEncoder):
     """The text tower; a text is padded and truncated to the model's own context length."""
 
     modality = "text"
+    batch_kind = "by-length"
     batch_size = 32
 
     def __init__(self, spec: EncoderSpec, tower: Tower) -> None:
@@ -140,6 +141,7 @@ class OpenClipTexts(OpenClipEncoder):
             self._tokenizer: Any = open_clip.get_tokenizer(tower.name)
         if self._block is not None:
             self.pooling = "mean"
+        self._causal_mask = _causal_mask(tower.module, self._tokenizer)
         with clear_failures(spec), torch.inference_mode():
             self.row_shape = tuple(self.encode([self.prepare("probe")]).shape[1:])
 
@@ -153,9 +155,16 @@ class OpenClipTexts(OpenClipEncoder):
 
     def encode(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
         ids = torch.stack(list(prepared))
+        if self._causal_mask is not None:
+            width = max(map(self.length, prepared))
+            ids = ids[:, :width]
+            self.module.attn_mask = self._causal_mask[:width, :width]
         if self._block is None:
             return self._embedding(ids)
         return masked_mean(self._block(ids), self._mask(ids))
+
+    def length(self, prepared: torch.Tensor) -> int:
+        return int(self._mask(prepared[None]).sum())
 
     def _mask(self, ids: torch.Tensor) -> torch.Tensor:
         """True up to a text's last token; the padding's id may stand for a token as well."""
@@ -176,3 +185,15 @@ class OpenClipTexts(OpenClipEncoder):
             "cleaning": tokenizer.clean_fn.__name__ if hasattr(tokenizer, "clean_fn") else None,
             "context_length": tokenizer.context_length,
         }
+
+
+def _causal_mask(tower: Any, tokenizer: Any) -> torch.Tensor | None:
+    """The attention mask of a tower that can leave out the padding; None of any other.
+
+    It pools at a text's last token, which attends to nothing behind it.
+    """
+    at_the_end = getattr(tower, "pool_type", None) == "argmax" and tower.cls_emb is None
+    if not (at_the_end and hasattr(tokenizer, "bpe_ranks")):  # it pads with the lowest id
+        return None
+    mask: torch.Tensor | None = tower.attn_mask
+    return mask
