@@ -24,6 +24,11 @@ from vqa_cache.table import Table
 
 COUNT = 4
 DRIFT_COSINE = 0.9999
+DRIFT_LENGTH = 0.01  # of a row's Euclidean length, which a cosine does not see
+_REMEDY = (
+    "library, driver or machine changed what the encoder computes; go back to what the table's "
+    "record names under environment, or make a new cache"
+)
 _TEXTS = (
     "yes",
     "What color is the small circle?",
@@ -58,7 +63,8 @@ def _probe_image(seed: int) -> Image.Image:
 
 @dataclass(frozen=True)
 class Measured:
-    """Canary rows [COUNT, *row_shape] in the stored type, and their cosine to fp32 rows."""
+    """Canary rows [COUNT, *row_shape] in the stored type ([tokens, *row_shape] of a ragged table),
+    and their cosine to fp32 rows."""
 
     rows: torch.Tensor
     cosine_worst: float
@@ -98,7 +104,8 @@ def check_drift(table: Table, encoder: Encoder, numerics: Numerics) -> None:
 
     Raises:
         RefusedError: with another number of threads than recorded they differ in any bit, or else
-            their cosine to the stored ones is below DRIFT_COSINE.
+            their cosine to the stored ones is below DRIFT_COSINE, or the length of a row differs
+            by more than DRIFT_LENGTH.
     """
     stored = stored_rows(table)
     now = to_stored(numerics.encode(encoder, prepared_canaries(encoder)), table.dtype)
@@ -108,13 +115,30 @@ def check_drift(table: Table, encoder: Encoder, numerics: Numerics) -> None:
             f"table {table.name}: was begun with {recorded} threads, and with {threads} the "
             f"canaries differ; use the recorded number: OMP_NUM_THREADS={recorded}"
         )
+    if now.shape != stored.shape:
+        raise RefusedError(
+            f"table {table.name}: the canaries' rows are {list(now.shape)}, stored were "
+            f"{list(stored.shape)}; {_REMEDY}"
+        )
     worst = float(_cosines(now.float(), stored.float()).min())
     if not worst >= DRIFT_COSINE:  # NaN is drift as well
         raise RefusedError(
             f"table {table.name}: the canaries' worst cosine to the stored ones is {worst:.6f}, "
-            f"expected at least {DRIFT_COSINE}: library, driver or machine changed what the "
-            "encoder computes; make a new cache"
+            f"expected at least {DRIFT_COSINE}; {_REMEDY}"
         )
+    change = _length_change(now.float(), stored.float())
+    if not change <= DRIFT_LENGTH:
+        raise RefusedError(
+            f"table {table.name}: a canary's length differs by {change:.2%} from the stored one, "
+            f"expected at most {DRIFT_LENGTH:.0%}; {_REMEDY}"
+        )
+
+
+def _length_change(now: torch.Tensor, stored: torch.Tensor) -> float:
+    """The largest relative change of a row's Euclidean length; a row of zeros must stay one."""
+    lengths = now.double().flatten(1).norm(dim=1), stored.double().flatten(1).norm(dim=1)
+    changes = (lengths[0] - lengths[1]).abs() / lengths[1]
+    return float(torch.where(lengths[0] == lengths[1], torch.zeros_like(changes), changes).max())
 
 
 def stored_rows(table: Table) -> torch.Tensor:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from precompute.encoders.base import Encoder
 from precompute.errors import ItemError, Stopped
 from precompute.numerics import Numerics, check_finite, raw_rows, to_stored
@@ -114,10 +116,13 @@ class Worker:
         encoder, numerics = self._running
         rows = numerics.encode(encoder, [item for _, item in batch])
         stored = to_stored(rows, self.table.dtype)
+        positions = [position for position, _ in batch]
+        lengths = [encoder.length(item) for _, item in batch] if encoder.ragged else None
+        of_row = np.repeat(positions, lengths if lengths is not None else 1)
         for index, error in check_finite(rows, stored).items():
-            position = batch[index][0]
+            position = int(of_row[index])
             self._fail(writer, position, sources[position], error)
-        writer.write([position for position, _ in batch], raw_rows(stored))
+        writer.write(positions, raw_rows(stored), lengths)
         self.advance(len(batch))
 
     def _fail(self, writer: ShardWriter, position: int, source: str, error: str) -> None:

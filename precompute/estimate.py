@@ -62,18 +62,19 @@ def _estimate_job(request: Request, cache: Cache | None, job: Job) -> Estimate:
         missing = [key for shard in plan.shards for key in shard.keys]
     item = 4 if identity.dtype == "float32" else 2
     row_bytes = int(np.prod(encoder.row_shape)) * item
-    seconds = _seconds_per_item(encoder, [job.sources[key] for key in missing[:64]])
+    seconds, rows = _measure(encoder, [job.sources[key] for key in missing[:64]])
     return Estimate(
         identity.table_name(encoder.label),
         len(job.sources),
         len(missing),
-        len(missing) * row_bytes,
+        round(len(missing) * rows * row_bytes),
         round(len(missing) * seconds, 1),
     )
 
 
-def _seconds_per_item(encoder: Any, sources: list[str]) -> float:
-    """Measured on the first missing items, for at least half a second where there are enough."""
+def _measure(encoder: Any, sources: list[str]) -> tuple[float, float]:
+    """Seconds and, of a ragged table, tokens an item, of the first missing items; for at least half
+    a second where there are enough."""
     from precompute.errors import ItemError
     from precompute.numerics import Numerics
 
@@ -85,13 +86,15 @@ def _seconds_per_item(encoder: Any, sources: list[str]) -> float:
         except ItemError:
             continue
     if not prepared:
-        return 0.0
+        return 0.0, 0.0
     prepare_seconds = (time.perf_counter() - start) / len(prepared)
     numerics, size, done = Numerics("fp32"), encoder.batch_size, 0
     numerics.encode(encoder, prepared[:size])  # the first batch warms up
     start = time.perf_counter()
     for first in range(0, len(prepared), size):
-        done += len(numerics.encode(encoder, prepared[first : first + size]))
+        numerics.encode(encoder, prepared[first : first + size])
+        done += len(prepared[first : first + size])
         if time.perf_counter() - start > _MINIMUM_SECONDS:
             break
-    return prepare_seconds + (time.perf_counter() - start) / done
+    tokens = sum(map(encoder.length, prepared)) / len(prepared) if encoder.ragged else 1.0
+    return prepare_seconds + (time.perf_counter() - start) / done, tokens

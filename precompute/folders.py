@@ -10,15 +10,16 @@ from vqa_cache.spec import EncoderSpec
 
 
 def local_folder(spec: EncoderSpec) -> Path | None:
-    """The folder that a `dir:` or `pkg:` spec means; None for the hub.
+    """The folder that a `dir:` or `pkg:` spec means, also behind `st:`; None for the hub.
 
     Raises:
         EncoderError: the folder or the package is missing.
     """
-    if spec.family == "dir":
-        folder = Path(spec.model)
-    elif spec.family == "pkg":
-        package, _, inner = spec.model.partition("/")
+    place, model = spec.location
+    if place == "dir":
+        folder = Path(model)
+    elif place == "pkg":
+        package, _, inner = model.partition("/")
         try:
             found = importlib.util.find_spec(package)
         except Exception:  # a dotted name imports its parents, which may be missing or broken
@@ -31,8 +32,13 @@ def local_folder(spec: EncoderSpec) -> Path | None:
         folder = Path(found.submodule_search_locations[0]) / inner
     else:
         return None
-    if not (folder / "config.json").is_file():
+    file, maker = (
+        ("modules.json", "SentenceTransformer.save")
+        if spec.family == "st"
+        else ("config.json", "save_pretrained")
+    )
+    if not (folder / file).is_file():
         raise EncoderError(
-            f"encoder {spec}: no config.json in {folder}; expected a folder made by save_pretrained"
+            f"encoder {spec}: no {file} in {folder}; expected a folder made by {maker}"
         )
     return folder

@@ -24,7 +24,7 @@ class Numerics:
     precision: Precision
 
     def encode(self, encoder: Encoder, prepared: Sequence[Any]) -> torch.Tensor:
-        """Rows of one batch, float32 [len(prepared), *row_shape]."""
+        """Rows of one batch, as `Encoder.encode` gives them, float32."""
         autocast = torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16")
         with torch.inference_mode(), autocast:
             return encoder.encode(prepared).float()
@@ -36,7 +36,7 @@ def to_stored(rows: torch.Tensor, dtype: str) -> torch.Tensor:
 
 
 def check_finite(rows: torch.Tensor, stored: torch.Tensor) -> dict[int, str]:
-    """Rows that cannot be stored: position in the batch -> what is wrong.
+    """Rows (ragged: tokens) that cannot be stored: position among them -> what is wrong.
 
     Args:
         rows: as computed.

@@ -156,7 +156,7 @@ def _new_settings(
     size = settings.batch_size or encoder.batch_size
     return {
         "row_shape": list(encoder.row_shape),
-        "ragged": False,
+        "ragged": encoder.ragged,
         "container": settings.container or "hdf5",
         "rows_per_shard": settings.rows_per_shard or ROWS_PER_SHARD[modality],
         "precision": precision,

@@ -14,7 +14,7 @@ import torch
 from conftest import begin
 
 from precompute import numerics
-from precompute.canaries import COUNT, check_drift, measure, stored_rows
+from precompute.canaries import COUNT, check_drift, measure, prepared_canaries, stored_rows
 from precompute.encoders.base import Encoder
 from precompute.errors import PrecomputeError
 from precompute.numerics import Numerics, check_finite, raw_rows, to_stored
@@ -114,6 +114,44 @@ def test_a_changed_encoder_is_refused(table: Table) -> None:
         check_drift(table, Texts(2.0), Numerics("fp32"))
     with pytest.raises(RefusedError):
         check_drift(table, Texts(float("nan")), Numerics("fp32"))
+
+
+def test_a_row_that_only_changed_its_length_is_drift(table: Table) -> None:
+    """A normalisation that a library adds or drops leaves every cosine at one."""
+
+    class Scaled(Texts):
+        scale = 1.0
+
+        def encode(self, prepared: Sequence[int]) -> torch.Tensor:
+            return super().encode(prepared) * self.scale
+
+    encoder = Scaled()
+    encoder.scale = 1.005
+    check_drift(table, encoder, Numerics("fp32"))
+    encoder.scale = 0.5
+    with pytest.raises(RefusedError, match=r"length differs by 50\.00% .* expected at most 1%"):
+        check_drift(table, encoder, Numerics("fp32"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_record_holds_the_cosine_to_fp32(dtype: str, precision: Any) -> None:
+    class Linear(Texts):
+        def encode(self, prepared: Sequence[int]) -> torch.Tensor:
+            rows = torch.tensor([[float(n), 1.001] for n in prepared])
+            return self.module(rows.to(self.module.weight.dtype))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = Linear()
+    measured = measure(encoder, Numerics(precision), dtype)
+    items = prepared_canaries(encoder)
+    exact = Numerics("fp32").encode(encoder, items).double()
+    kept = measured.rows.double()
+    cosines = torch.nn.functional.cosine_similarity(kept, exact, dim=1)
+    assert measured.as_json()["cosine_worst"] == pytest.approx(float(cosines.min()), abs=1e-6)
+    assert measured.as_json()["cosine_mean"] == pytest.approx(float(cosines.mean()), abs=1e-6)
+    assert torch.equal(kept, exact) == (dtype == "float32" and precision == "fp32")
 
 
 def test_another_thread_count_must_match_bit_for_bit(

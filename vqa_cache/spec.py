@@ -45,10 +45,23 @@ class EncoderSpec:
         """The same spec with its tap named."""
         return self if self.tap else replace(self, tap=default_tap(self.family, modality))
 
+    @property
+    def location(self) -> tuple[str, str]:
+        """Where local files are, also behind `st:`: ("dir", folder) or ("pkg", package/folder);
+        ("", model) for a hub's or a library's model."""
+        family, model = self.family, self.model
+        if family == "st":
+            family, _, model = model.partition(":")
+        return (family, model) if family in _LOCAL else ("", self.model)
+
     def portable(self) -> dict[str, object]:
         """The parts that a cache stores and stage 2 matches: folders by their last name alone."""
         options = {name: _without_folder(name, value) for name, value in self.options.items()}
-        model = PurePath(self.model).name if self.family == "dir" else self.model
+        place, model = self.location
+        if place == "dir":
+            model = PurePath(model).name
+        if place and self.family == "st":
+            model = f"{place}:{model}"
         return {
             "family": self.family,
             "model": model,
@@ -86,10 +99,11 @@ def parse_spec(text: str) -> EncoderSpec:
             )
         pairs[name] = value
     tap = pairs.pop("tap", None)
-    revision = None
-    if family not in _LOCAL and "@" in model:
+    spec = EncoderSpec(family, model, None, tap, pairs)
+    if "@" in model and not spec.location[0]:
         model, _, revision = model.rpartition("@")
-    return EncoderSpec(family, model, revision, tap, pairs)
+        spec = replace(spec, model=model, revision=revision)
+    return spec
 
 
 def _split(rest: str) -> tuple[str, list[str]]:

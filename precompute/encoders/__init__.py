@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 
 from precompute.encoders.base import Encoder
 from precompute.errors import EncoderError
@@ -13,6 +14,8 @@ FAMILIES: dict[str, str] = {
     "hf": "precompute.encoders.transformers_models:load",
     "dir": "precompute.encoders.transformers_models:load",
     "pkg": "precompute.encoders.transformers_models:load",
+    "st": "precompute.encoders.sentences:load",
+    "open_clip": "precompute.encoders.open_clip_models:load",
 }
 
 
@@ -22,13 +25,42 @@ def load_encoder(spec: EncoderSpec, modality: Modality) -> Encoder:
     Raises:
         EncoderError: unknown family, model or option; weights out of reach.
     """
+    module, factory = _family(spec)
+    if modality not in module.MODALITIES:
+        (other,) = module.MODALITIES
+        raise EncoderError(
+            f"encoder {spec}: {spec.family} has {other} models only; name it with --{other}"
+        )
+    local = [name for name in ("random", "weights") if name in spec.options]
+    if spec.revision is not None and local:
+        raise EncoderError(
+            f"encoder {spec}: a revision is of a hub's weights, which {local[0]}= does not take; "
+            f"leave out one of @{spec.revision} and {local[0]}="
+        )
+    encoder = getattr(module, factory)(spec.with_default_tap(modality), modality)
+    assert isinstance(encoder, Encoder)
+    return encoder
+
+
+def modalities(spec: EncoderSpec) -> tuple[Modality, ...]:
+    """What a family has models for."""
+    module, _ = _family(spec)
+    known: tuple[Modality, ...] = module.MODALITIES
+    return known
+
+
+def common_taps(spec: EncoderSpec) -> tuple[str, ...]:
+    """Taps that a family names beside the blocks of each model; not every model has them all."""
+    module, _ = _family(spec)
+    taps: tuple[str, ...] = module.TAPS
+    return taps
+
+
+def _family(spec: EncoderSpec) -> tuple[ModuleType, str]:
     if spec.family not in FAMILIES:
         raise EncoderError(
             f"encoder {spec}: family {spec.family!r} is not available; "
             f"available: {', '.join(FAMILIES)}"
         )
     module, _, factory = FAMILIES[spec.family].partition(":")
-    load = getattr(importlib.import_module(module), factory)
-    encoder = load(spec.with_default_tap(modality), modality)
-    assert isinstance(encoder, Encoder)
-    return encoder
+    return importlib.import_module(module), factory

@@ -21,7 +21,8 @@ class Encoder(ABC):
         spec: as typed, its tap named.
         modality: "image" or "text".
         label: the model's name in the table's name.
-        row_shape: shape of one row.
+        row_shape: shape of one row; of one token, where rows are ragged.
+        ragged: whether a row is as many tokens as `length` says of its item.
         batch_size: default items a batch.
         untrained: whether its weights are random.
     """
@@ -33,6 +34,7 @@ class Encoder(ABC):
     pooling: str
     batch_size: int
     batch_kind: str
+    ragged: bool = False
 
     def __init__(
         self, spec: EncoderSpec, module: torch.nn.Module, unused: Collection[str] = ()
@@ -61,11 +63,12 @@ class Encoder(ABC):
 
     @abstractmethod
     def length(self, prepared: Any) -> int:
-        """Size by which a "by-length" batch plan sorts."""
+        """Size by which a "by-length" batch plan sorts: tokens of a text."""
 
     @abstractmethod
     def encode(self, prepared: Sequence[Any]) -> torch.Tensor:
-        """Rows of a batch, float32 [len(prepared), *row_shape]."""
+        """Rows of a batch, float32 [len(prepared), *row_shape]; ragged ones joined, [sum of their
+        lengths, *row_shape]."""
 
     @abstractmethod
     def architecture(self) -> dict[str, Any]:
@@ -78,11 +81,11 @@ class Encoder(ABC):
     def identity(self, dtype: str) -> Identity:
         """The identity of the table that this encoder fills."""
         assert self.spec.tap is not None
-        local = self.spec.family in ("dir", "pkg")
+        place, _ = self.spec.location
         return Identity(
             modality=self.modality,
             library=self.library,
-            model=None if local else self.spec.model,
+            model=None if place else self.spec.model,
             revision=self.revision,
             weights=weights_digest(
                 {

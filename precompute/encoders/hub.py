@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from precompute.errors import EncoderError
 from vqa_cache.spec import EncoderSpec
 
 _TIMEOUT_SECONDS = 4.0
+_SNAPSHOT = re.compile(r"/snapshots/([0-9a-f]{40})/")
 
 
 def check_reachable(spec: EncoderSpec) -> None:
     """Call before a spec that may download is loaded and, if possible, before transformers or timm
     is imported. Where the hub does not answer, its libraries are told to use local files alone:
     their own retries take minutes."""
-    local = spec.family in ("dir", "pkg") or {"random", "weights"} & spec.options.keys()
-    if local or os.environ.get("HF_HUB_OFFLINE"):
+    place, _ = spec.location
+    if place or {"random", "weights"} & spec.options.keys() or os.environ.get("HF_HUB_OFFLINE"):
         return
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
@@ -33,6 +36,12 @@ def check_reachable(spec: EncoderSpec) -> None:
         constants = sys.modules.get("huggingface_hub.constants")
         if constants is not None:
             constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+
+
+def commit_of(path: str) -> str | None:
+    """The commit that a file in the hub's local cache belongs to; None for any other path."""
+    found = _SNAPSHOT.search(Path(path).as_posix())
+    return found.group(1) if found is not None else None
 
 
 @contextmanager

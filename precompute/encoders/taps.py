@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,22 +34,38 @@ class BlockTap:
     def _stop(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
         raise _Reached(output)
 
-    def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
+    def __call__(self, *unnamed: Any, **named: torch.Tensor) -> torch.Tensor:
+        """The block's output for the model's inputs (tensors, or one dictionary of them)."""
         try:
-            self._module(**inputs)
+            self._module(*unnamed, **named)
         except _Reached as reached:
-            output = reached.output
-            output = output[0] if isinstance(output, tuple) else output
-            if isinstance(output, torch.Tensor):
-                return output
-            raise EncoderError(
-                f"{self._spec}: block {self._block!r} gives a {type(output).__name__}, no tensor; "
-                "name a block inside it"
-            ) from None
+            output = first_tensor(reached.output)
+            items = _batch_size(*unnamed, *named.values())
+            if output is None:
+                raise EncoderError(
+                    f"{self._spec}: block {self._block!r} gives a {type(reached.output).__name__}, "
+                    "no tensor; name a block inside it"
+                ) from None
+            if not (output.ndim > 1 and len(output) == items):  # windows of an image, for example
+                raise EncoderError(
+                    f"{self._spec}: block {self._block!r} gives {list(output.shape)} for {items} "
+                    "items, not one row an item; name a block around it"
+                ) from None
+            return output
         raise EncoderError(
             f"{self._spec}: block {self._block!r} only holds others and never runs itself; "
             f"name one of: {shown_blocks(self._module)}"
         )
+
+
+def _batch_size(first: Any, *_others: Any) -> int:
+    return _batch_size(*first.values()) if isinstance(first, dict) else len(first)
+
+
+def first_tensor(output: Any) -> torch.Tensor | None:
+    """What a block gives: a tensor, or the first of a tuple; None for anything else."""
+    output = output[0] if isinstance(output, tuple) and output else output
+    return output if isinstance(output, torch.Tensor) else None
 
 
 def shown_blocks(module: torch.nn.Module) -> str:
@@ -56,44 +73,88 @@ def shown_blocks(module: torch.nn.Module) -> str:
     return ", ".join(name for name, _ in module.named_modules() if name and name.count(".") < 2)
 
 
-def pool_grid(features: torch.Tensor, grid: int, prefix_tokens: int) -> torch.Tensor:
-    """Average a feature map over a grid x grid raster.
+@dataclass(frozen=True)
+class ImagePooling:
+    """How the output of an image model or block becomes a row.
+
+    Attributes:
+        grid: cells a side; 0 averages over the whole image.
+        prefix_tokens: tokens (class, registers) ahead of the patches, which are left out.
+        channels_last: whether the model's maps are [batch, height, width, channels]; it decides
+            where a map's shape does not.
+    """
+
+    grid: int = 0
+    prefix_tokens: int = 0
+    channels_last: bool = False
+
+    @property
+    def name(self) -> str:
+        """As an identity spells it."""
+        return f"grid={self.grid}" if self.grid else "mean"
+
+    def __call__(self, features: torch.Tensor) -> torch.Tensor:
+        """Pool over space.
+
+        Args:
+            features: a map [batch, channels, height, width] or [batch, height, width, channels],
+                tokens [batch, prefix + patches, width] in row-major order, or vectors
+                [batch, width].
+
+        Returns:
+            float32 [batch, channels], or row-major [batch, grid * grid, channels].
+
+        Raises:
+            EncoderError: a grid of what has no two spatial dimensions, or fewer cells than asked.
+        """
+        features = features.float()
+        if features.ndim == 4:
+            features = self._channels_first(features)
+        if self.grid:
+            return self._raster(self._as_map(features))
+        if features.ndim == 4:
+            return features.mean((2, 3))
+        return features[:, self.prefix_tokens :].mean(1) if features.ndim == 3 else features
+
+    def _channels_first(self, maps: torch.Tensor) -> torch.Tensor:
+        _, first, second, third = maps.shape
+        last = self.channels_last if (first == second) == (second == third) else first == second
+        return maps.permute(0, 3, 1, 2) if last else maps
+
+    def _as_map(self, features: torch.Tensor) -> torch.Tensor:
+        if features.ndim == 4:
+            return features
+        if features.ndim == 3:
+            tokens = features[:, self.prefix_tokens :]
+            side = int(tokens.shape[1] ** 0.5)
+            if side * side == tokens.shape[1]:
+                return tokens.transpose(1, 2).unflatten(2, (side, side))
+        raise EncoderError(
+            f"grid= needs a tap with two spatial dimensions; this one gives "
+            f"{list(features.shape)} (batch first)"
+        )
+
+    def _raster(self, maps: torch.Tensor) -> torch.Tensor:
+        if min(maps.shape[-2:]) < self.grid:
+            raise EncoderError(
+                f"grid={self.grid} asks for more cells than the tap has: "
+                f"{maps.shape[-2]}x{maps.shape[-1]}"
+            )
+        return functional.adaptive_avg_pool2d(maps, self.grid).flatten(2).transpose(1, 2)
+
+
+def masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Average over the tokens of a text.
 
     Args:
-        features: [batch, channels, height, width], or tokens [batch, prefix + side * side, width]
-            in row-major order behind `prefix_tokens` (class, registers).
+        hidden: [batch, tokens, width], or [batch, width], which is returned as it is.
+        mask: [batch, tokens], true or 1 for tokens, false or 0 for padding.
 
     Returns:
-        float32 [batch, grid * grid, channels], row-major.
-
-    Raises:
-        EncoderError: the features have no two spatial dimensions, or fewer cells than the grid.
+        float32 [batch, width].
     """
-    maps = _as_map(features.float(), prefix_tokens)
-    if min(maps.shape[-2:]) < grid:
-        raise EncoderError(
-            f"grid={grid} asks for more cells than the tap has: {maps.shape[-2]}x{maps.shape[-1]}"
-        )
-    return functional.adaptive_avg_pool2d(maps, grid).flatten(2).transpose(1, 2)
-
-
-def pool_mean(features: torch.Tensor, prefix_tokens: int) -> torch.Tensor:
-    """Average over space or over the tokens behind the prefix: float32 [batch, channels]."""
-    features = features.float()
-    if features.ndim == 4:
-        return features.mean((2, 3))
-    return features[:, prefix_tokens:].mean(1) if features.ndim == 3 else features
-
-
-def _as_map(features: torch.Tensor, prefix_tokens: int) -> torch.Tensor:
-    if features.ndim == 4:
-        return features
-    if features.ndim == 3:
-        tokens = features[:, prefix_tokens:]
-        side = int(tokens.shape[1] ** 0.5)
-        if side * side == tokens.shape[1]:
-            return tokens.transpose(1, 2).unflatten(2, (side, side))
-    raise EncoderError(
-        f"grid= needs a tap with two spatial dimensions; this one gives {list(features.shape)} "
-        "(batch first)"
-    )
+    hidden = hidden.float()
+    if hidden.ndim == 2:
+        return hidden
+    weights = mask.unsqueeze(2).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1)

@@ -1,6 +1,7 @@
 """The `timm` family: image models of pytorch-image-models.
 
 timm:resnet50.a1_in1k                             pretrained, pooled before the classifier
+timm:resnet50.a1_in1k@<revision>                  the hub's revision of the weights
 timm:resnet18:random=0:tap=layer2:grid=4          seeded and untrained, a block, a 4x4 raster
 timm:resnet18:weights=FILE                        weights from a .safetensors or .pth file
 """
@@ -19,18 +20,18 @@ from precompute.encoders import hub
 from precompute.encoders.base import Encoder
 from precompute.encoders.images import OPENING, open_image
 from precompute.encoders.options import check_options, clear_failures, integer_option, number_option
-from precompute.encoders.taps import BlockTap, pool_grid, pool_mean
+from precompute.encoders.taps import BlockTap, ImagePooling
 from precompute.errors import EncoderError
 from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
+MODALITIES = ("image",)
+TAPS = ("pooled",)
 _OPTIONS = ("random", "weights", "grid", "size", "interpolation", "crop_pct")
 
 
 def load(spec: EncoderSpec, modality: Modality) -> Encoder:
     """See `precompute.encoders.load_encoder`."""
-    if modality != "image":
-        raise EncoderError(f"encoder {spec}: timm has image models only; name it with --image")
     check_options(spec, _OPTIONS)
     declare_missing_operators()
     hub.check_reachable(spec)
@@ -48,12 +49,45 @@ def _create(spec: EncoderSpec) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with hub.clear_errors(spec):
-            model = timm.create_model(spec.model, pretrained=not random and weights is None)
+            model = timm.create_model(
+                spec.model,
+                pretrained=not random and weights is None,
+                pretrained_cfg_overlay=_pinned(spec),
+            )
     if random:
         _open_residual_branches(model)
     if weights is not None:
         _load_weights(spec, model, Path(weights))
     return model
+
+
+def _pinned(spec: EncoderSpec) -> dict[str, Any] | None:
+    """What tells timm to take the weights of the spec's revision."""
+    if spec.revision is None:
+        return None
+    import timm
+
+    known = timm.get_pretrained_cfg(spec.model)
+    if known is None or not known.hf_hub_id:
+        raise EncoderError(
+            f"encoder {spec}: timm has no weights of {spec.model!r} on a hub, so it has no "
+            "revisions; leave @ out, or name a model with its tag (timm.list_pretrained())"
+        )
+    return {"hf_hub_id": f"{known.hf_hub_id}@{spec.revision}"}
+
+
+def _commit(spec: EncoderSpec, module: Any) -> str | None:
+    """The commit of the weights that timm just read through the hub's local cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if {"random", "weights"} & spec.options.keys():
+        return None
+    repository = str(module.pretrained_cfg.get("hf_hub_id") or "").partition("@")[0]
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        path = try_to_load_from_cache(repository, file, revision=spec.revision)
+        if isinstance(path, str):
+            return hub.commit_of(path)
+    return spec.revision
 
 
 def _open_residual_branches(model: torch.nn.Module) -> None:
@@ -94,20 +128,26 @@ class TimmImages(Encoder):
     def __init__(self, spec: EncoderSpec, module: torch.nn.Module) -> None:
         super().__init__(spec, module.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         self.label = spec.model
+        self._revision = _commit(spec, module)
         self._data = _data_config(spec, module)
         from timm.data import create_transform
 
         self._transform = create_transform(**self._data, is_training=False)
-        self._grid = integer_option(spec, "grid", 0)
-        self.pooling = f"grid={self._grid}" if self._grid else "mean"
-        self._prefix = getattr(module, "num_prefix_tokens", 0)
+        self._pool = ImagePooling(
+            grid=integer_option(spec, "grid", 0),
+            prefix_tokens=getattr(module, "num_prefix_tokens", 0),
+            channels_last=getattr(module, "output_fmt", "NCHW") == "NHWC",
+        )
         self._tap = (
             None if spec.tap == "pooled" else BlockTap(module, str(spec.tap), f"encoder {spec}")
         )
-        if self._tap is None and not self._grid:
-            self.pooling = "pooled"
+        self.pooling = "pooled" if self._tap is None and not self._pool.grid else self._pool.name
         with clear_failures(spec), torch.inference_mode():
             self.row_shape = tuple(self.encode([torch.zeros(self._data["input_size"])]).shape[1:])
+
+    @property
+    def revision(self) -> str | None:
+        return self._revision
 
     def prepare(self, item: str) -> torch.Tensor:
         """Pixels float32 [3, height, width]."""
@@ -121,17 +161,12 @@ class TimmImages(Encoder):
         batch = torch.stack(list(prepared)).contiguous(memory_format=torch.channels_last)
         model: Any = self.module
         if self._tap is not None:
-            features = self._tap(x=batch)
-        elif self._grid:
-            features = model.forward_features(batch)
-        else:
-            pooled: torch.Tensor = model.forward_head(
-                model.forward_features(batch), pre_logits=True
-            )
-            return pooled.float()
-        if self._grid:
-            return pool_grid(features, self._grid, self._prefix)
-        return pool_mean(features, self._prefix)
+            return self._pool(self._tap(x=batch))
+        features = model.forward_features(batch)
+        if self._pool.grid:
+            return self._pool(features)
+        pooled: torch.Tensor = model.forward_head(features, pre_logits=True)
+        return pooled.float()
 
     def architecture(self) -> dict[str, Any]:
         # the printed modules name every activation, which the weights do not

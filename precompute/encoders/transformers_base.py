@@ -19,6 +19,9 @@ _NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "dtype", "torch_dt
                      "architectures", "id2label", "label2id")  # fmt: skip
 
 
+POOLED = ("pooler", "projected")  # taps of one vector that the model itself pools
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A model and where it came from.
@@ -33,6 +36,12 @@ class Loaded:
     source: str = ""
     revision: str | None = None
     missing: Sequence[str] = ()
+
+
+def resolved_config(config: Any) -> dict[str, Any]:
+    """What a configuration of transformers says about what the model computes."""
+    resolved = json.loads(json.dumps(config.to_dict(), default=str))
+    return {name: resolved[name] for name in resolved if name not in _NOT_ARCHITECTURE}
 
 
 class TransformersEncoder(Encoder):
@@ -50,9 +59,7 @@ class TransformersEncoder(Encoder):
         return self._revision
 
     def architecture(self) -> dict[str, Any]:
-        config: Any = self.module.config
-        resolved = json.loads(json.dumps(config.to_dict(), default=str))
-        return {name: resolved[name] for name in resolved if name not in _NOT_ARCHITECTURE}
+        return resolved_config(self.module.config)
 
     def _pooler_output(self, output: Any) -> torch.Tensor:
         """float32 [batch, width]. Raises EncoderError where the model has no pooler."""

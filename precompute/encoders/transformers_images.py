@@ -12,11 +12,13 @@ import torch
 from precompute.encoders import hub
 from precompute.encoders.images import OPENING, open_image
 from precompute.encoders.options import clear_failures, integer_option
-from precompute.encoders.taps import BlockTap, pool_grid, pool_mean, shown_blocks
-from precompute.encoders.transformers_base import Loaded, TransformersEncoder
+from precompute.encoders.taps import BlockTap, ImagePooling, shown_blocks
+from precompute.encoders.transformers_base import POOLED, Loaded, TransformersEncoder
 from precompute.errors import EncoderError
 from vqa_cache.spec import EncoderSpec
 
+# models whose last_hidden_state comes before the last norm -> that norm
+_NORM_BEHIND = {"clip_vision_model": "post_layernorm"}
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 
 
@@ -30,17 +32,20 @@ class TransformersImages(TransformersEncoder):
     def __init__(self, spec: EncoderSpec, loaded: Loaded) -> None:
         super().__init__(spec, loaded)
         self._grid = integer_option(spec, "grid", 0)
-        if self._grid and spec.tap == "pooler":
+        if self._grid and spec.tap in ("tokens", *POOLED):
             raise EncoderError(
                 f"encoder {spec}: grid={self._grid} needs a tap with two spatial dimensions, "
-                "which pooler is not; leave grid out or name cls, mean or a block"
+                f"which {spec.tap} is not; leave grid out or name cls, mean or a block"
             )
         self._has_class_token = any(
             name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in self.module.named_parameters()
         )
         self.pooling = f"grid={self._grid}" if self._grid else str(spec.tap)
+        model: Any = self.module
+        behind = _NORM_BEHIND.get(model.config.model_type) if spec.tap not in POOLED else None
+        self._norm_behind = getattr(model, behind) if behind is not None else None
         self._block = None
-        if spec.tap not in ("cls", "mean", "pooler"):
+        if spec.tap not in ("cls", "mean", "tokens", *POOLED):
             self._block = BlockTap(self.module, str(spec.tap), f"encoder {spec}")
             self.pooling = self.pooling if self._grid else "mean"
         with clear_failures(spec), torch.inference_mode():
@@ -65,20 +70,31 @@ class TransformersImages(TransformersEncoder):
             tokens = self._block(pixel_values=pixels)
         else:
             output = self.module(pixel_values=pixels)
-            if self.spec.tap == "pooler":
+            if self.spec.tap in POOLED:
                 return self._pooler_output(output)
             tokens = output.last_hidden_state
+            if self._norm_behind is not None:
+                tokens = self._norm_behind(tokens)
+            if self.spec.tap == "tokens":
+                return self._all_tokens(tokens)
         prefix = self._prefix_tokens(tokens, pixels)
-        if self._grid:
-            return pool_grid(tokens, self._grid, prefix)
         if self.pooling != "cls":
-            return pool_mean(tokens, prefix)
+            return ImagePooling(self._grid, prefix)(tokens)
         if tokens.ndim != 3 or not self._has_class_token:
             raise EncoderError(
                 f"encoder {self.spec}: the model has no class token, so tap cls means nothing; "
-                "name tap=mean, grid=g, or a block: tap=" + shown_blocks(self.module)
+                "name tap=mean, pooler, grid=g, or a block: tap=" + shown_blocks(self.module)
             )
         return tokens[:, 0].float()
+
+    def _all_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """float32 [batch, tokens, width], class and register tokens first."""
+        if tokens.ndim != 3:
+            raise EncoderError(
+                f"encoder {self.spec}: the model gives a map {list(tokens.shape[1:])}, no tokens; "
+                "name tap=mean with grid=g"
+            )
+        return tokens.float()
 
     def _prefix_tokens(self, tokens: torch.Tensor, pixels: torch.Tensor) -> int:
         """Class, distillation and register tokens ahead of the patches; none in a map."""
@@ -97,7 +113,6 @@ class TransformersImages(TransformersEncoder):
 
 def _image_processor(spec: EncoderSpec, loaded: Loaded) -> Any:
     from transformers import AutoImageProcessor
-    from transformers.models.auto import image_processing_auto
 
     if loaded.source:
         with hub.clear_errors(spec):
@@ -108,12 +123,18 @@ def _image_processor(spec: EncoderSpec, loaded: Loaded) -> Any:
                 local_files_only=spec.family != "hf",
                 backend="pil",  # the reference decoder's own resize; recorded in the identity
             )
-    config: Any = loaded.model.config
-    known = image_processing_auto.IMAGE_PROCESSOR_MAPPING_NAMES.get(config.model_type)
+    return _untrained_processor(spec, loaded.model.config)
+
+
+def _untrained_processor(spec: EncoderSpec, config: Any) -> Any:
+    """The default image processor of a model type, its sizes scaled to the model's input."""
+    import transformers
+    from transformers.models.auto import image_processing_auto
+
+    whole = config.model_type.removesuffix("_vision_model")
+    known = image_processing_auto.IMAGE_PROCESSOR_MAPPING_NAMES.get(whole)
     if known is None:
         raise EncoderError(f"encoder {spec}: {config.model_type} has no image processor")
-    import transformers
-
     size = getattr(config, "image_size", None)
     if size is None:
         raise EncoderError(
@@ -121,4 +142,15 @@ def _image_processor(spec: EncoderSpec, loaded: Loaded) -> Any:
             "no input size; name a type such as vit, or a folder with its own processor"
         )
     height, width = (size, size) if isinstance(size, int) else size
-    return getattr(transformers, known["pil"])(size={"height": height, "width": width})
+    kind = getattr(transformers, known["pil"])
+    default = kind()
+    crop = default.crop_size if getattr(default, "do_center_crop", False) else None
+    resized = {
+        edge: (width if edge == "width" else height)
+        * pixels
+        // (crop["height"] if crop else pixels)
+        for edge, pixels in dict(default.size).items()
+        if pixels is not None
+    }
+    crops = {"crop_size": {"height": height, "width": width}} if crop else {}
+    return kind(size=resized, **crops)

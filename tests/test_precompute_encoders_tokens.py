@@ -1,0 +1,87 @@
+"""Tap `tokens`: every token of the last layer, of texts as ragged rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import BERT, RESNET, TOKENIZER, VIT, write_dataset
+
+import vqa_cache
+from precompute.__main__ import main
+from precompute.encoders import load_encoder
+from precompute.errors import EncoderError
+from vqa_cache.spec import parse_spec
+
+pytestmark = pytest.mark.usefixtures("libraries")
+
+TEXTS = ["is it red?", "how many small yellow birds sit on the fence?", ""]
+
+
+@pytest.mark.parametrize("spec", [BERT, TOKENIZER, f"st:{TOKENIZER}"])
+def test_joined_tokens_average_to_the_mean(spec: str) -> None:
+    encoder = load_encoder(parse_spec(f"{spec}:tap=tokens"), "text")
+    items = [encoder.prepare(text) for text in TEXTS]
+    lengths = [encoder.length(item) for item in items]
+    assert len(set(lengths)) == 3
+    mean = load_encoder(parse_spec(spec), "text")
+    with torch.inference_mode():
+        tokens = encoder.encode(items)
+        expected = mean.encode([mean.prepare(text) for text in TEXTS])
+    assert encoder.ragged
+    assert tokens.shape == (sum(lengths), *encoder.row_shape)
+    means = torch.stack([row.mean(0) for row in tokens.split(lengths)])
+    if spec.startswith("st:"):  # which normalises
+        means = torch.nn.functional.normalize(means)
+    assert (means - expected).abs().max() < 1e-5
+
+
+def test_tokens_of_an_image_are_as_many_for_each() -> None:
+    tokens = load_encoder(parse_spec(f"{VIT}:tap=tokens"), "image")
+    assert (tokens.ragged, tokens.row_shape) == (False, (17, 32))
+    pixels = torch.rand(2, 3, 32, 32).unbind()
+    with torch.inference_mode():
+        rows = tokens.encode(pixels)
+        assert torch.equal(rows[:, 0], load_encoder(parse_spec(VIT), "image").encode(pixels))
+    with pytest.raises(EncoderError, match="which tokens is not"):
+        load_encoder(parse_spec(f"{VIT}:tap=tokens:grid=2"), "image")
+
+
+def run(*arguments: Any) -> str:
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_ragged_table_through_stage_1(tmp_path: Path) -> None:
+    """Also the second run, which checks the canaries, adds to it."""
+    root = write_dataset(tmp_path / "data")
+    spec = f"{BERT}:tap=tokens"
+    how = ("--dataset", "jsonl", "--root", root, "--text", spec, "--cache", tmp_path / "cache",
+           "--rows-per-shard", 8, "--batch-size", 3, "--precision", "fp32")  # fmt: skip
+    run(*how, "--splits", "train", "--limit", 3)
+    run(*how)
+    (table,) = vqa_cache.open(tmp_path / "cache").tables.values()
+    assert table.record["ragged"]
+    assert 0.9999 < table.record["canaries"]["cosine_worst"] <= 1.0
+    encoder = load_encoder(parse_spec(spec), "text")
+    for text in [f"is number {number} big?" for number in (0, 4, 8)]:
+        with torch.inference_mode():
+            expected = encoder.encode([encoder.prepare(text)])
+        assert (torch.as_tensor(table[text]).float() - expected).abs().max() < 2e-3
+    assert "0 encoded" in run(*how)
+
+
+def test_the_estimate_counts_tokens(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "data")
+    how = ("--dataset", "jsonl", "--root", root, "--cache", tmp_path / "cache", "--dry-run",
+           "--json")  # fmt: skip
+    rows = json.loads(run(*how, "--text", BERT))["tables"][0]
+    tokens = json.loads(run(*how, "--text", f"{BERT}:tap=tokens"))["tables"][0]
+    assert 5 < tokens["bytes"] / rows["bytes"] < 15
+    images = json.loads(run(*how, "--image", RESNET))["tables"][0]
+    assert images["bytes"] == images["missing"] * 96 * 2
