@@ -8,7 +8,9 @@ import sys
 import click
 
 # name -> "module:command"; a command takes its own options
-BENCHMARKS: dict[str, str] = {}
+BENCHMARKS: dict[str, str] = {
+    "registry": "benchmarks.registry:main",
+}
 
 
 class Benchmarks(click.Group):

@@ -25,11 +25,11 @@ from test_train_small_cache import (
 import train
 import vqa_cache
 from train import baselines as baselines_module
-from train.runs import folder as runs_module
 from train.__main__ import command, main
 from train.config import load_experiment
 from train.errors import TrainError
 from train.fit import fit
+from train.runs import folder as runs_module
 from train.runs.folder import load_run
 from train.trainer import train as train_run
 from train.training_data import load_data

@@ -17,9 +17,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from train.errors import TrainError
+from train.runs.layout import DESCRIPTION
 from vqa_cache.durable import publish, removed_on_error, temporary_path
 
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+WEIGHTS = "model.safetensors"
 
 
 def save_checkpoint(

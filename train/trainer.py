@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import nn
 
 import vqa_cache
 from train.baselines import run_baselines
 from train.config import Experiment
+from train.errors import TrainError
 from train.evaluate import measure, predictions, run_model
-from train.fit import Fitted, Listener, fit
+from train.fit import Fitted, Listener, Score, fit
 from train.progress import say
 from train.result import compose
-from train.runs.folder import CHECKPOINTS, RunFolder, choose_folder, unfinished_with_other_code
+from train.runs.folder import RunFolder, choose_folder, unfinished_with_other_code
+from train.runs.layout import CHECKPOINTS, FAILURE
+from train.runs.registry import Registry
 from train.snapshots import Snapshots, save_model
 from train.training_data import TrainingData, load_data
+from vqa_cache.durable import remove, write_file
 
 
 def train(
@@ -45,9 +50,12 @@ def train(
         say(console, f"{folder.path.name}: already finished; --new trains it again")
         return folder.path
     tell(experiment, data, folder, console=console)
+    remove(folder.path / FAILURE)
     folder.begin(experiment)
+    registry = Registry.open(runs)
+    registry.index_run(folder.path)
     try:
-        fitted = fit_and_keep(experiment, data, folder, console=console)
+        fitted = fit_and_keep(experiment, data, folder, registry, console=console)
         metrics = evaluate_parts(experiment, data, fitted, folder)
         baselines = run_baselines(experiment.config, data, runs=runs, console=console)
         result = compose(
@@ -60,8 +68,13 @@ def train(
             load_seconds=load_seconds,
         )
         folder.finish(result)
+    except TrainError as error:
+        write_file(folder.path / FAILURE, f"{error}\n".encode())
+        raise
     finally:
         folder.close()
+        registry.index_run(folder.path)
+        registry.close()
     return folder.path
 
 
@@ -82,7 +95,12 @@ def tell(
 
 
 def fit_and_keep(
-    experiment: Experiment, data: TrainingData, folder: RunFolder, console: Console
+    experiment: Experiment,
+    data: TrainingData,
+    folder: RunFolder,
+    registry: Registry,
+    *,
+    console: Console,
 ) -> Fitted:
     """Train the model; its log, snapshots and best weights go into the run's folder."""
     config = experiment.config
@@ -90,13 +108,18 @@ def fit_and_keep(
     extra = {"experiment": experiment.name, "features": features}
     checkpoints = folder.path / CHECKPOINTS
     snapshots = Snapshots(checkpoints, config.train, data, extra)
+
+    def evaluated(epoch: int, model: nn.Module, score: Score) -> None:
+        snapshots.epoch(epoch, model, score)
+        registry.index_run(folder.path)
+
     fitted = fit(
         config,
         data,
         modalities=list(data.tables),
         what=experiment.name,
         console=console,
-        listener=Listener(row=folder.row, epoch=snapshots.epoch),
+        listener=Listener(row=folder.row, epoch=evaluated),
     )
     save_model(checkpoints / "best", fitted.model, data, epoch=fitted.epoch, extra=extra)
     return fitted

@@ -24,10 +24,8 @@ from typing import Any
 from train.config import Config, Experiment, to_toml
 from train.errors import TrainError
 from train.identity import identity_of, run_id
+from train.runs.layout import CHECKPOINTS, CONFIG, IDENTITY, METRICS, RESULT
 from vqa_cache.durable import remove, write_file
-
-RESULT, CONFIG, IDENTITY, METRICS = "result.json", "config.toml", "identity.json", "metrics.jsonl"
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
