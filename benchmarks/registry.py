@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from train.config import load_experiment, to_toml
+import train
 from train.keys import flatten
 from train.runs.layout import CONFIG, IDENTITY, METRICS, RESULT
 from train.runs.registry import Registry
@@ -29,6 +29,7 @@ RUNS, EPOCHS = 30_000, 50  # two metrics an epoch
 SMALL_RUNS, SMALL_EPOCHS = 300, 5
 WRITERS = 4
 TIMES = 5  # `ls` is timed so often; the median counts
+EXPERIMENT = Path(train.__file__).parent / "experiments" / "cosine_answers.toml"
 _HEADS = ("linear", "mlp", "cosine")
 _LS = ("ls", "--sort", "metrics.val.accuracy", "--where", "head.name=cosine")
 
@@ -55,6 +56,8 @@ def main(small: bool, as_json: bool) -> None:
 
 def measure_ls(runs: Path, count: int, epochs: int) -> dict[str, Any]:
     """Make runs, index them, time `ls` with its start of the interpreter."""
+    from train.config import load_experiment
+
     config = load_experiment("cosine_answers").config.values()
     for number in range(count):
         make_run(runs, config, number, epochs)
@@ -88,11 +91,13 @@ def measure_ls(runs: Path, count: int, epochs: int) -> dict[str, Any]:
 
 def make_run(runs: Path, config: dict[str, Any], number: int, epochs: int) -> Path:
     """A finished run with seeded figures."""
+    from train.config import to_toml
+
     draw = random.Random(number)
     head = config["head"] | {"name": _HEADS[number % len(_HEADS)]}
     optimizer = config["optimizer"] | {"lr": 10 ** draw.uniform(-5, -2)}
     own = {**config, "seed": number, "head": head, "optimizer": optimizer}
-    folder = begin_run(runs, own, f"made-{json_digest(flatten(own))[:12]}")
+    folder = begin_run(runs, to_toml(own), f"made-{json_digest(flatten(own))[:12]}")
     rows, last = [], {}
     for epoch in range(1, epochs + 1):
         last = {"accuracy": draw.random(), "cross_entropy": draw.expovariate(1)}
@@ -108,12 +113,12 @@ def make_run(runs: Path, config: dict[str, Any], number: int, epochs: int) -> Pa
     return folder
 
 
-def begin_run(runs: Path, config: dict[str, Any], name: str) -> Path:
-    """The folder of a run that has no figures yet."""
+def begin_run(runs: Path, config: str, name: str) -> Path:
+    """The folder of a run that has no figures yet; `config` is TOML."""
     folder = runs / name
     folder.mkdir()
-    (folder / CONFIG).write_text(to_toml(config))
-    digests = {"config": json_digest(flatten(config)), "data": "0" * 32, "code": "0" * 64}
+    (folder / CONFIG).write_text(config)
+    digests = {"config": json_digest(config), "data": "0" * 32, "code": "0" * 64}
     (folder / IDENTITY).write_text(json.dumps(digests))
     return folder
 
@@ -183,7 +188,7 @@ def write_runs(runs: Path, seconds: float, writer: int) -> None:
     """What one of the writers does: runs of twenty epochs, indexed after each, and a job each."""
     from train.runs.queue import Queue
 
-    config = load_experiment("cosine_answers").config.values()
+    config = EXPERIMENT.read_text()
     registry = Registry.open(runs)
     queue = Queue(registry)
     draw = random.Random(writer)
@@ -192,7 +197,7 @@ def write_runs(runs: Path, seconds: float, writer: int) -> None:
     end = time.monotonic() + seconds
     number = 0
     while time.monotonic() < end:
-        folder = begin_run(runs, config | {"seed": number}, f"w{writer}-{number:012x}")
+        folder = begin_run(runs, f"seed = {number}\n{config}", f"w{writer}-{number:012x}")
         registry.index_run(folder)
         with (folder / METRICS).open("w") as log:
             for epoch in range(1, 21):
