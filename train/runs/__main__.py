@@ -322,17 +322,21 @@ def sql(query: str, as_json: bool, runs: Path) -> None:
 
 def main() -> None:
     """Run the command; a user's errors go to stderr, one line each, with exit code 1."""
-    from vqa_cache.errors import CacheError
-
     try:
         command(prog_name="python -m train.runs")
-    except sqlite3.DatabaseError as error:
-        advice = "; mend it with: python -m train.runs rebuild" if database.is_damage(error) else ""
-        click.echo(f"error: the run registry: {error}{advice}", err=True)
-    except (TrainError, CacheError, OSError) as error:
-        for line in str(error).splitlines():
-            click.echo(f"error: {line}", err=True)
-    sys.exit(1)
+    except Exception as error:
+        from vqa_cache.errors import CacheError  # loads numpy, which `ls` has no other use for
+
+        if isinstance(error, sqlite3.DatabaseError):
+            remedy = "; mend it with: python -m train.runs rebuild"
+            advice = remedy if database.is_damage(error) else ""
+            click.echo(f"error: the run registry: {error}{advice}", err=True)
+        elif isinstance(error, TrainError | CacheError | OSError):
+            for line in str(error).splitlines():
+                click.echo(f"error: {line}", err=True)
+        else:
+            raise
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ from train.runs.layout import (
     TRIALS,
     VALIDATIONS,
 )
-from vqa_cache.durable import is_temporary
 
 Cell = int | float | str | None
 _TAIL = 64  # bytes before a position that tell whether a log is still the same one
@@ -260,6 +259,8 @@ def _parsed(path: Path, lines: list[bytes], *required: str) -> Iterator[dict[str
 
 
 def _snapshots(folder: Path) -> list[Snapshot]:
+    from vqa_cache.durable import is_temporary  # loads numpy, which `ls` has no other use for
+
     found = []
     for path in sorted(folder.glob(f"*/{DESCRIPTION}")):
         if not is_temporary(path.parent):

@@ -35,7 +35,6 @@ from train.runs.records import (
     read_sweep,
     signature,
 )
-from vqa_cache.durable import is_temporary
 
 if TYPE_CHECKING:
     import pandas
@@ -43,6 +42,12 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 _TOGETHER = 100  # folders indexed in one transaction: others wait for its end
 _HIDDEN = ("id", "signature", "log_inode", "log_size", "log_tail")
+
+# what may have changed since it was indexed; a finished run does not
+_SIGNATURES = (
+    "SELECT run, signature FROM runs WHERE status != 'finished'"
+    " UNION ALL SELECT sweep, signature FROM sweeps"
+)
 
 
 def warn(line: str) -> None:
@@ -152,25 +157,20 @@ class Registry:
             self._guarded(work)
 
     def _catch_up(self, again: bool) -> None:
-        known = {
-            row["run"]: row
-            for row in self.db.execute(
-                "SELECT run, status, signature FROM runs"
-                " UNION ALL SELECT sweep, 'sweep', signature FROM sweeps"
-            )
-        }
-        there, changed = set(), []
-        for folder in _folders(self.runs):
-            row = known.get(folder.name)
-            if row is not None and row["status"] == "finished" and not again:
-                there.add(folder.name)
-            elif is_run(folder) or is_sweep(folder):
-                there.add(folder.name)
-                if again or row is None or row["signature"] != signature(folder):
+        there = set(os.listdir(self.runs))
+        finished = "SELECT run FROM runs WHERE status = 'finished'"
+        settled = set() if again else {row[0] for row in self.db.execute(finished)}
+        seen = dict(self.db.execute(_SIGNATURES).fetchall())
+        changed, kept = [], set()
+        for name in sorted(there - settled):
+            folder = self.runs / name
+            if _is_indexed(folder):
+                kept.add(name)
+                if again or seen.get(name) != signature(folder):
                     changed.append(folder)
         for first in range(0, len(changed), _TOGETHER):
             self._index(changed[first : first + _TOGETHER], again=again)
-        gone = [(name,) for name in known if name not in there]
+        gone = [(name,) for name in (seen.keys() - kept) | (settled - there)]
         if gone:
             with database.transaction(self.db):
                 self.db.executemany("DELETE FROM runs WHERE run = ?", gone)
@@ -289,10 +289,12 @@ class Registry:
         return table.set_index("run") if len(table) else table
 
 
-def _folders(runs: Path) -> list[Path]:
-    with os.scandir(runs) as entries:
-        names = [entry.name for entry in entries if entry.is_dir() and not is_temporary(entry.name)]
-    return [runs / name for name in sorted(names)]
+def _is_indexed(folder: Path) -> bool:
+    if not is_run(folder) and not is_sweep(folder):
+        return False
+    from vqa_cache.durable import is_temporary  # loads numpy, which `ls` has no other use for
+
+    return not is_temporary(folder)
 
 
 def _same(old: Any, new: Any) -> bool:

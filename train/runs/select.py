@@ -108,15 +108,17 @@ def select_runs(
     """
     check_keys(registry.db, [*(item.key for item in where), *([sort] if sort else [])])
     joins: list[str] = []
+    joined: dict[str, str] = {}
     given: list[Cell] = []
 
-    def column(key: str, join: str) -> str:
+    def column(key: str, join: str = "LEFT JOIN") -> str:
         if key in COLUMNS:
             return f"runs.{key}"
-        name = f"v{len(joins)}"
-        joins.append(f"{join} run_values {name} ON {name}.run = runs.id AND {name}.key = ?")
-        given.append(key)
-        return f"{name}.value"
+        if key not in joined:
+            name = joined[key] = f"v{len(joins)}"
+            joins.append(f"{join} run_values {name} ON {name}.run = runs.id AND {name}.key = ?")
+            given.append(key)
+        return f"{joined[key]}.value"
 
     terms: list[str] = []
     wanted: list[Cell] = []
@@ -124,8 +126,8 @@ def select_runs(
         term, values = condition.sql(column(condition.key, "JOIN"))
         terms.append(term)
         wanted += values
-    chosen = [column(key, "LEFT JOIN") for key in show]
-    order = column(sort, "LEFT JOIN") if sort else "runs.began"
+    chosen = [column(key) for key in show]
+    order = column(sort) if sort else "runs.began"
     query = (
         f"SELECT {', '.join(chosen)} FROM runs {' '.join(joins)}"
         + (f" WHERE {' AND '.join(terms)}" if terms else "")

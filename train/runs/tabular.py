@@ -17,11 +17,10 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Non
     if sys.stdout.isatty():
         _print_table(rows, columns)
         return
-    cells = [list(columns), *([text_of(row.get(name)) for name in columns] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
-        click.echo("  ".join(padded).rstrip())
+    lines = [list(columns), *([text_of(row.get(name)) for name in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    form = "  ".join(f"{{:<{width}}}" for width in widths)
+    click.echo("\n".join(form.format(*line).rstrip() for line in lines))
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
