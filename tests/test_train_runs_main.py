@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmarks.registry import begin_run, make_run, measure_ls
+from benchmarks.registry import begin_run, make_run
 from train.config import load_experiment, to_toml
 from train.runs.__main__ import command, main
 from train.runs.registry import Registry
@@ -365,10 +365,3 @@ def test_a_curve_is_a_line_of_blocks() -> None:
     assert sparkline([0, 0.5, 1], 0, 1, 60) == "▁▅█"
     assert sparkline(list(range(1000)), 0, 999, 8) == "▁▂▃▄▅▆▇█"
     assert sparkline([3.0], 3, 3, 60) == "▁"
-
-
-def test_the_benchmark_measures_ls(tmp_path: Path) -> None:
-    figures = measure_ls(tmp_path, 30, 4)
-    assert (figures["runs"], figures["metric_rows"], figures["ls_rows"]) == (30, 240, 10)
-    assert 0 < figures["ls_seconds"] <= figures["ls_seconds_max"] < 30
-    assert figures["rows_per_second"] > 0

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from test_train_small_cache import build_cache, run_of, small_dataset
 
 import train.runs
-from benchmarks.registry import begin_run, make_run, write_together
+from benchmarks.registry import begin_run, make_run
+from benchmarks.registry import main as benchmark
 from train.config import load_experiment, to_toml
 from train.errors import TrainError
 from train.runs import registry as registry_module
@@ -151,7 +153,8 @@ def test_a_registry_that_cannot_be_used_costs_one_line(
 def test_a_folder_without_write_permission() -> None:
     """As another user, because root may write everywhere; outside pytest's private folder."""
     program = (
-        "import os, sys; from pathlib import Path; from train.runs.registry import Registry\n"
+        "import os, sys, vqa_cache; from pathlib import Path\n"
+        "from train.runs.registry import Registry\n"
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "registry = Registry.open(Path(sys.argv[1]))\n"
         "registry.refresh(); print(registry.in_memory, len(list(registry.rows())))"
@@ -361,8 +364,12 @@ def test_a_database_that_stays_locked_does_not_stop_a_training(
 # ---------------------------------------------------------------- several processes
 
 
-def test_four_writers_one_killed(tmp_path: Path) -> None:
-    figures = write_together(tmp_path, seconds=2)
+def test_the_benchmark_in_small(tmp_path: Path) -> None:
+    """Also: four writers, one of them killed, lose nothing and tear nothing."""
+    figures = json.loads(CliRunner().invoke(benchmark, ["--small", "--json"]).stdout)
+    assert (figures["runs"], figures["metric_rows"], figures["ls_rows"]) == (60, 480, 20)
+    assert 0 < figures["ls_seconds"] <= figures["ls_seconds_max"] < 30
+    assert figures["write_rows_per_second"] > 0
     assert figures["killed"] == 1
     for name in ("writer_errors", "damaged", "lost_rows", "torn_rows", "lost_jobs"):
         assert figures[name] == 0, figures

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import pandas
 
 Say = Callable[[str], None]
-_TOGETHER = 100  # folders indexed in one transaction: others wait for its end
+_TOGETHER = 1000  # folders indexed in one transaction, a second or two: others wait for its end
 _HIDDEN = ("id", "signature", "log_inode", "log_size", "log_tail")
 
 # what may have changed since it was indexed; a finished run does not
