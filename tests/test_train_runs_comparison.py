@@ -144,6 +144,21 @@ def test_different_questions_are_refused(runs: Path, cache: Path, tmp_path: Path
         compare_accuracy(runs / a, runs / b, cache)
 
 
+def test_runs_that_cannot_be_judged_have_settings_and_curves(
+    runs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = ids(runs)
+    (runs / b / "result.json").unlink()
+    monkeypatch.setattr("sys.argv", ["runs", "compare", a, b, "--runs", str(runs)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    out, err = capsys.readouterr()
+    assert "train.epochs" in out
+    assert "val accuracy by epoch" in out
+    assert err == f"error: {b} is not finished: no predictions to compare\n"
+
+
 def test_a_cache_with_other_answers_is_refused(runs: Path, tmp_path: Path) -> None:
     dataset = small_dataset()
     dataset.splits["test"] = [replace(item, answer="red") for item in dataset.splits["test"]]

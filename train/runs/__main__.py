@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,10 @@ from train.errors import TrainError
 from train.runs import database
 from train.runs.registry import Registry, open_registry
 from train.runs.select import check_keys, find_run, known_keys, parse_condition, select_runs
-from train.runs.tabular import print_json, print_rows, sparkline, text_of
+from train.runs.tabular import print_curves, print_json, print_rows, text_of
 
 ALWAYS = ("run", "status", "seed")
 HEADLINES = tuple(f"metrics.{split}.accuracy" for split in ("val", "held_out", "test"))
-_WIDTH = 60  # of a curve
 _PATH = click.Path(path_type=Path)
 
 runs_option: Callable[..., Any] = click.option(
@@ -122,7 +122,6 @@ def compare(a: str, b: str, split: str | None, as_json: bool, cache: Path, runs:
     a, b = find_run(registry, a), find_run(registry, b)
     settings = differing_settings(registry, a, b)
     both = [curves(registry, run) for run in (a, b)]
-    difference = compare_accuracy(runs / a, runs / b, cache, split=split)
     if as_json:
         print_json(
             {
@@ -130,20 +129,16 @@ def compare(a: str, b: str, split: str | None, as_json: bool, cache: Path, runs:
                 "b": b,
                 "settings": settings,
                 "curves": [{f"{p}.{n}": v for (p, n), v in each.items()} for each in both],
-                "accuracy": difference.as_json(),
+                "accuracy": asdict(compare_accuracy(runs / a, runs / b, cache, split=split)),
             }
         )
         return
     click.echo(f"A  {a}\nB  {b}\n")
     rows = [{"setting": key, "A": x, "B": y} for key, (x, y) in settings.items()]
     print_rows(rows, ["setting", "A", "B"])
-    for part, name in (key for key in both[0] if key in both[1]):
-        values = [[value for _, value in each[part, name]] for each in both]
-        low, high = min(map(min, values)), max(map(max, values))
-        click.echo(f"\n{part} {name} by epoch, {text_of(low)} to {text_of(high)}")
-        for label, line in zip("AB", values, strict=True):
-            click.echo(f"{label}  {sparkline(line, low, high, _WIDTH)}  last {text_of(line[-1])}")
-    d = difference
+    print_curves(both)
+    # last: runs that cannot be judged have settings and curves all the same
+    d = compare_accuracy(runs / a, runs / b, cache, split=split)
     click.echo(f"\n{d.split} accuracy  A {d.a:.4f}  B {d.b:.4f}")
     click.echo(
         f"B - A  {d.difference:+.4f}, 95% interval {d.low:+.4f} to {d.high:+.4f}, "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,6 @@ class Difference:
     n: int
     images: int
     resamples: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def differing_settings(registry: Registry, a: str, b: str) -> dict[str, tuple[Any, Any]]:
@@ -110,7 +106,10 @@ def compare_accuracy(
             f"{len(other_ids):,} in {b.name}, {common:,} of them the same in both; compare runs "
             "with the same dataset, data_seed and usable examples"
         )
-    judges = [_Judge(cache, path, result, split, ids) for path, result in zip((a, b), results)]  # noqa: B905
+    judges = [
+        _Judge(cache, path, result, split, ids)
+        for path, result in zip((a, b), results, strict=True)
+    ]
     right = [judges[0].right(answers), judges[1].right(other_answers)]
     counted = judges[0].counted & judges[1].counted
     if not counted.any():

@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
+Curves = Mapping[tuple[str, str], Sequence[tuple[float, float]]]
 _BLOCKS = "▁▂▃▄▅▆▇█"
+_WIDTH = 60  # of a curve
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -48,6 +50,17 @@ def text_of(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_curves(both: Sequence[Curves]) -> None:
+    """Curves of A and B, (part, metric) -> [(epoch, value), …], one above the other and on one
+    scale, for what both have."""
+    for part, name in (key for key in both[0] if key in both[1]):
+        values = [[value for _, value in each[part, name]] for each in both]
+        low, high = min(map(min, values)), max(map(max, values))
+        click.echo(f"\n{part} {name} by epoch, {text_of(low)} to {text_of(high)}")
+        for label, line in zip("AB", values, strict=True):
+            click.echo(f"{label}  {sparkline(line, low, high, _WIDTH)}  last {text_of(line[-1])}")
 
 
 def sparkline(values: Sequence[float], low: float, high: float, width: int) -> str:

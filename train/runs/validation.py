@@ -49,7 +49,8 @@ def validate(run: Path, cache: Path, snapshots: Sequence[Snapshot]) -> Iterator[
             or does not fit the model.
     """
     config = Config.model_validate(tomllib.loads((run / CONFIG).read_text(encoding="utf-8")))
-    data = load_data(Experiment(run.name, config, "python -m precompute"), vqa_cache.open(cache))
+    experiment = Experiment(run.name, config, f"python -m precompute --for {run / CONFIG}")
+    data = load_data(experiment, vqa_cache.open(cache))
     trained_on = json.loads((run / IDENTITY).read_text(encoding="utf-8"))["data"]
     if data.digest != trained_on:
         raise TrainError(
