@@ -219,6 +219,16 @@ def test_a_failing_job_is_recorded_and_the_batch_goes_on(tmp_path: Path, cache: 
     assert "epoch 1/1" in log
 
 
+def test_a_job_that_cannot_start_is_recorded(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path)
+    add(queue, "a", "b")
+    worker = Worker(queue, Stop(), lambda _: None)
+    worker.work()
+    assert [job["status"] for job in queue.jobs()] == ["failed", "failed"]
+    assert queue.jobs()[0]["last_line"].startswith("cannot be started: [Errno 2] No such file")
+    assert worker.failed[0].startswith("job 1: train a seed=1: cannot be started")
+
+
 def test_sigterm_hands_the_job_back_and_ends_the_training(tmp_path: Path, cache: Path) -> None:
     enqueue(tmp_path, cache, LONG)
     worker = work(tmp_path)

@@ -248,6 +248,14 @@ def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
     assert line.startswith(f"not indexed: {broken}/config.toml: not valid TOML")
 
 
+def test_a_damaged_snapshot_does_not_hide_its_run(tmp_path: Path) -> None:
+    run = begin_run(made_runs(tmp_path, 0), TEXT, "a-0123456789ab")
+    for name, text in (("best", '{"step": 4, "epoch": 1}'), ("step-00000008", '{"step": ')):
+        (run / "checkpoints" / name).mkdir(parents=True)
+        (run / "checkpoints" / name / "model.json").write_text(text)
+    assert [snapshot.name for snapshot in read_run(run).snapshots] == ["best"]
+
+
 def test_a_sweep_is_indexed_up_to_its_torn_line(tmp_path: Path) -> None:
     runs = made_runs(tmp_path, 0)
     sweep = add_sweep(runs)

@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,8 @@ def read_run(folder: Path, since: LogPosition | None = None) -> RunRecord:
     seen = signature(folder)  # taken first: what changes while reading is read again later
     result = _json(folder / RESULT)
     failure = _text(folder / FAILURE)
-    status = "finished" if result else "failed" if failure is not None else "unfinished"
+    finished = (folder / RESULT).is_file()
+    status = "finished" if finished else "failed" if failure is not None else "unfinished"
     identity = _json(folder / IDENTITY)
     named = _NAMED.fullmatch(folder.name)
     validations = _validations(folder / VALIDATIONS)
@@ -141,7 +143,7 @@ def read_run(folder: Path, since: LogPosition | None = None) -> RunRecord:
         metrics.pop("reasons", None)
     values = flatten(values) | flatten(_toml(folder / CONFIG))
     best = {item.name: item for item in snapshots}.get(BEST)
-    for found in validations if result else ():
+    for found in validations if finished else ():
         if found.snapshot == best:
             values.setdefault(f"metrics.{found.part}.{found.name}", found.value)
     continues, lines, position = _new_lines(folder / METRICS, since, containing=b'"part"')
@@ -263,11 +265,11 @@ def _snapshots(folder: Path) -> list[Snapshot]:
 
     found = []
     for path in sorted(folder.glob(f"*/{DESCRIPTION}")):
-        if not is_temporary(path.parent):
-            description = _json(path)
-            found.append(
-                Snapshot(path.parent.name, description.get("step"), description.get("epoch"))
-            )
+        if is_temporary(path.parent):
+            continue
+        with suppress(TrainError):  # a damaged one; who loads it says so
+            about = _json(path)
+            found.append(Snapshot(path.parent.name, about.get("step"), about.get("epoch")))
     return found
 
 

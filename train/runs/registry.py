@@ -184,7 +184,7 @@ class Registry:
                         self._write_sweep(folder)
                     else:
                         self._write_run(folder, again)
-                except TrainError as error:  # one folder must not hide the others
+                except (TrainError, OSError) as error:  # one folder must not hide the others
                     self.say(f"not indexed: {error}")
 
     def _write_run(self, folder: Path, again: bool) -> None:
@@ -282,7 +282,7 @@ class Registry:
         """One row a run, by its id; a column for every setting and figure that any run has."""
         import pandas
 
-        table = pandas.DataFrame(list(self.rows()), columns=None)
+        table = pandas.DataFrame(list(self.rows()))
         for name in ("began", "ended"):
             if name in table:
                 table[name] = pandas.to_datetime(table[name], unit="s", utc=True)

@@ -81,8 +81,12 @@ class Worker:
         self.say(f"job {job.id}: {job.command}")
         log = self.queue.runs / QUEUE_LOGS / f"{job.id}.log"
         log.parent.mkdir(exist_ok=True)
-        with log.open("ab") as output:
-            child = self._start(job, output)
+        try:
+            with log.open("ab") as output:
+                child = self._start(job, output)
+        except OSError as error:  # its folder is gone
+            self._record(job, ok=False, line=f"cannot be started: {error}")
+            return
         try:
             kept = self._watch(job, child)
         finally:
@@ -98,12 +102,11 @@ class Worker:
             self.queue.hand_back(job, self.name)
             self.say(f"job {job.id}: stopped, back in the queue")
             return
-        self._record(job, child.returncode, last_line(log))
+        line, code = last_line(log), child.returncode
+        self._record(job, ok=code == 0, line=line if code == 0 else f"exit code {code}: {line}")
 
-    def _record(self, job: Job, code: int, last: str) -> None:
-        ok = code == 0
-        run = Path(last.removeprefix("run: ")).name if ok and last.startswith("run: ") else None
-        line = last if ok else f"exit code {code}: {last}"
+    def _record(self, job: Job, *, ok: bool, line: str) -> None:
+        run = Path(line.removeprefix("run: ")).name if line.startswith("run: ") else None
         self.queue.finish(job, self.name, ok=ok, run=run, last_line=line)
         self.say(f"job {job.id}: {'done' if ok else 'failed'}, {line}")
         if not ok:
@@ -114,6 +117,7 @@ class Worker:
         return subprocess.Popen(
             [sys.executable, "-m", "train", job.experiment, *job.overrides, *where],
             cwd=job.folder,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},  # its log can be followed
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
