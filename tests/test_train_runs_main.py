@@ -127,7 +127,6 @@ def test_ls_is_a_table_on_a_terminal(runs: Path) -> None:
     done = subprocess.Popen(
         arguments, cwd=ROOT, stdout=writer, env={**os.environ, "COLUMNS": "200", "TERM": "xterm"}
     )
-    done.wait()
     os.close(writer)
     shown = b""
     try:
@@ -136,6 +135,7 @@ def test_ls_is_a_table_on_a_terminal(runs: Path) -> None:
     except OSError:  # the other end is closed
         pass
     os.close(reader)
+    assert done.wait() == 0
     assert "─" in shown.decode()
     assert shown.decode().count("made-") == 6
 

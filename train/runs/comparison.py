@@ -161,7 +161,7 @@ class _Judge:
         from train.vocabulary import Vocabulary
 
         self.run, self.result, self.part = run, result, split
-        held_out = result["best"]["held_out_of_train"] and split == result["best"]["split"]
+        held_out = result["best"].get("held_out_of_train") and split == result["best"]["split"]
         name = f"{result['dataset']}/{'train' if held_out else split}"
         examples = vqa_cache.open(cache).split(name)
         place = {key: number for number, key in enumerate(examples.question_id.tolist())}
