@@ -116,7 +116,10 @@ def select_runs(
             return f"runs.{key}"
         if key not in joined:
             name = joined[key] = f"v{len(joins)}"
-            joins.append(f"{join} run_values {name} ON {name}.run = runs.id AND {name}.key = ?")
+            joins.append(
+                f"{join} run_values {name} INDEXED BY run_values_by_key"
+                f" ON {name}.run = runs.id AND {name}.key = ?"
+            )
             given.append(key)
         return f"{joined[key]}.value"
 
