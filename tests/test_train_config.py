@@ -14,12 +14,11 @@ from train.config import (
     check,
     describe,
     experiment_files,
-    flatten,
     load_experiment,
-    parse_value,
     to_toml,
 )
 from train.errors import ConfigError
+from train.keys import flatten, parse_value
 
 SHIPPED = {
     "linear_answers",

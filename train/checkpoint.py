@@ -20,10 +20,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
 from train.errors import TrainError
+from train.runs.layout import DESCRIPTION
 from vqa_cache.durable import naming, publish, removed_on_error, temporary_path
 from vqa_cache.keys import json_digest
 
-DESCRIPTION = "model.json"
 VERSION = 1
 Tensors = dict[str, torch.Tensor]
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from train import fusion, heads, losses, optimizers
 from train.errors import ConfigError, TrainError
+from train.keys import flatten, parse_value
 from train.lookup import Factory, did_you_mean, options_of, takes
 from vqa_cache.spec import Features
 
@@ -197,16 +198,6 @@ def apply_override(values: dict[str, Any], override: str) -> list[str]:
     return []
 
 
-def parse_value(text: str) -> Any:
-    """A TOML value (number, boolean, quoted text, list), or the text itself."""
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
-    plain = isinstance(parsed["value"], bool | int | float | str | list)
-    return parsed["value"] if plain and len(parsed) == 1 else text
-
-
 def check(values: Mapping[str, Any], errors: Iterable[str] = ()) -> Config:
     """Values as a config with every option filled in. Raises ConfigError with all errors."""
     lines = list(errors)
@@ -315,17 +306,6 @@ def _expected(message: str) -> str:
         return "expected a section of keys"
     start = "Input should be "
     return f"expected {message.removeprefix(start)}" if message.startswith(start) else message
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one: dotted key -> value."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from train.evaluate import evaluated, gather, run_model
 from train.metrics import compute
 from train.metrics_log import MetricsLog
 from train.progress import TrainingProgress, say
+from train.runs.layout import CHECKPOINTS, METRICS
 from train.seeds import batch_bounds, epoch_order
 from train.selection import Score, epochs_done, milestones
 from train.snapshots import Snapshots, State
@@ -31,7 +32,6 @@ from train.tables import ResidentTable
 from train.training_data import TrainingData
 from vqa_cache.durable import remove, remove_stale_temporaries
 
-METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 READ_LOSSES_EVERY = 50  # steps; reading a loss waits for the device
 
 

@@ -50,7 +50,6 @@ def compose(
     run_id: str,
     metrics: Mapping[str, Any],
     baselines: Mapping[str, Any],
-    load_seconds: float,
 ) -> dict[str, Any]:
     """All of result.json."""
     config = experiment.config
@@ -66,10 +65,7 @@ def compose(
             "split": data.selection,
             "held_out_of_train": data.held_out,
         },
-        "throughput": {
-            **_speed(fitted, len(data.parts["train"])),
-            "load_seconds": load_seconds,
-        },
+        "throughput": _speed(fitted, len(data.parts["train"])),
         "parameters": sum(p.numel() for p in fitted.model.parameters()),
         "steps": fitted.steps,
         "answers": len(data.vocabulary),

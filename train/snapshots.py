@@ -27,10 +27,9 @@ from train.checkpoint import (
 )
 from train.errors import TrainError
 from train.metrics_log import Position, check_log
+from train.runs.layout import BEST
 from train.selection import Score
 from vqa_cache.durable import remove, sync_folder
-
-BEST = "best"
 
 
 @dataclass(frozen=True)

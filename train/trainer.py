@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ from rich.console import Console
 import vqa_cache
 from train.baselines import run_baselines
 from train.config import Experiment
+from train.errors import TrainError
 from train.evaluate import measure, predictions, run_model
 from train.fit import Fitted, Watch, fit
 from train.lock import locked
 from train.progress import say
 from train.result import compose
 from train.runs.folder import RunFolder, choose_folder, unfinished_with_other_code
+from train.runs.registry import Registry
 from train.tensorboard import Events
 from train.training_data import TrainingData, load_data
 
@@ -55,33 +59,52 @@ def train(
     if folder.finished:
         say(console, f"{folder.path.name}: already finished; --new trains it again")
         return folder.path
-    with locked(folder.path), Events(folder.path) as events:
+    with (
+        locked(folder.path),
+        Events(folder.path) as events,
+        closing(Registry.open(runs)) as registry,
+    ):
         tell(experiment, data, folder, console=console)
         folder.begin(experiment)
-        watch = Watch(console, stopping=stopping, row=events.row)
-        fitted = fit(
-            experiment.config,
-            data,
-            modalities=data.tables,
-            what=experiment.name,
-            folder=folder.path,
-            watch=watch,
-        )
-        metrics = evaluate_parts(experiment, data, fitted, folder, stopping=stopping)
-        quiet = Watch(console, stopping=stopping)
-        baselines = run_baselines(experiment.config, data, runs=runs, watch=quiet)
-        fitted.snapshots.finish(fitted.score)
-        result = compose(
-            experiment,
-            data,
-            fitted,
-            run_id=folder.path.name,
-            metrics=metrics,
-            baselines=baselines,
-            load_seconds=load_seconds,
-        )
-        folder.finish(result)
+        index = partial(registry.index_run, folder.path)
+        index()
+        watch = Watch(console, stopping=stopping, row=events.row, evaluated=index)
+        try:
+            result = train_and_measure(experiment, data, folder, watch)
+            result["throughput"]["load_seconds"] = load_seconds
+            folder.finish(result)
+        except TrainError as error:
+            folder.fail(error)
+            raise
+        finally:
+            index()
     return folder.path
+
+
+def train_and_measure(
+    experiment: Experiment, data: TrainingData, folder: RunFolder, watch: Watch
+) -> dict[str, Any]:
+    """Train the model and its baselines; the run's result."""
+    fitted = fit(
+        experiment.config,
+        data,
+        modalities=data.tables,
+        what=experiment.name,
+        folder=folder.path,
+        watch=watch,
+    )
+    metrics = evaluate_parts(experiment, data, fitted, folder, stopping=watch.stopping)
+    others = Watch(watch.console, stopping=watch.stopping)
+    baselines = run_baselines(experiment.config, data, runs=folder.path.parent, watch=others)
+    fitted.snapshots.finish(fitted.score)
+    return compose(
+        experiment,
+        data,
+        fitted,
+        run_id=folder.path.name,
+        metrics=metrics,
+        baselines=baselines,
+    )
 
 
 def tell(

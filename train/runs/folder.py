@@ -24,9 +24,8 @@ from typing import Any
 from train.config import Config, Experiment, to_toml
 from train.errors import TrainError
 from train.identity import identity_of, run_id
-from vqa_cache.durable import write_file
-
-RESULT, CONFIG, IDENTITY = "result.json", "config.toml", "identity.json"
+from train.runs.layout import CONFIG, FAILURE, IDENTITY, RESULT
+from vqa_cache.durable import remove, write_file
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,14 @@ class RunFolder:
 
     def begin(self, experiment: Experiment) -> None:
         """Write what the run is, before anything else."""
+        remove(self.path / FAILURE)
         header = f"# {experiment.name}, every default filled in\n"
         write_file(self.path / CONFIG, (header + to_toml(experiment.config.values())).encode())
         write_file(self.path / IDENTITY, (json.dumps(self.identity, indent=1) + "\n").encode())
+
+    def fail(self, error: TrainError) -> None:
+        """Write down why the training ended."""
+        write_file(self.path / FAILURE, f"{error}\n".encode())
 
     def write_predictions(self, split: str, rows: list[dict[str, int | str]]) -> None:
         """Write predictions.<split>.json, an object a line."""

@@ -1,0 +1,288 @@
+"""Comparing two runs, and validating snapshots, on runs that were really trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from test_train_small_cache import build_cache, run_of, small_dataset
+
+from train import metrics
+from train.errors import TrainError
+from train.runs.__main__ import command, main
+from train.runs.comparison import bootstrap_interval, compare_accuracy
+from train.runs.registry import Registry
+
+SNAPSHOTS = ("train.snapshot_every=1", "train.keep_last=3", "baselines=off")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small") / "cache"
+    build_cache(folder, small_dataset())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A folder of two runs that no test changes: one epoch, and three of another head."""
+    folder = tmp_path_factory.mktemp("trained")
+    run_of(folder, cache, "train.epochs=1", "seed=1", *SNAPSHOTS)
+    run_of(folder, cache, *SNAPSHOTS, head='name = "linear"')
+    return folder / "runs"
+
+
+@pytest.fixture
+def runs(tmp_path: Path, trained: Path) -> Path:
+    shutil.copytree(trained, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def ids(runs: Path) -> tuple[str, str]:
+    rows = Registry.open(runs)
+    rows.refresh()
+    by_head = {row["head.name"]: row["run"] for row in rows.rows()}
+    return by_head["mlp"], by_head["linear"]
+
+
+def invoke(runs: Path, cache: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(
+        command, [*arguments, "--runs", str(runs), "--cache", str(cache)], catch_exceptions=False
+    )
+
+
+def errors_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: Path | str
+) -> list[str]:
+    monkeypatch.setattr("sys.argv", ["runs", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    return capsys.readouterr().err.splitlines()
+
+
+# ---------------------------------------------------------------- compare
+
+
+def test_compare_shows_settings_curves_and_the_difference(runs: Path, cache: Path) -> None:
+    a, b = ids(runs)
+    shown = json.loads(invoke(runs, cache, "compare", a, b, "--json").stdout)
+    settings = shown["settings"]
+    assert settings["head.name"] == ["mlp", "linear"]
+    assert settings["train.epochs"] == [1, 3]
+    assert settings["head.hidden"] == [[16], None]
+    assert "optimizer.lr" not in settings
+    accuracy = shown["accuracy"]
+    for run, key in ((a, "a"), (b, "b")):
+        result = json.loads((runs / run / "result.json").read_text())
+        assert accuracy[key] == pytest.approx(result["metrics"]["test"]["accuracy"])
+    assert accuracy["difference"] == pytest.approx(accuracy["b"] - accuracy["a"])
+    assert accuracy["low"] <= accuracy["difference"] <= accuracy["high"]
+    assert (accuracy["split"], accuracy["n"], accuracy["images"]) == ("test", 60, 12)
+    assert [len(curves["val.accuracy"]) for curves in shown["curves"]] == [1, 3]
+    text = invoke(runs, cache, "compare", a, b).stdout
+    assert "val accuracy by epoch" in text
+    assert "95% interval" in text
+    assert "n 60 questions of 12 images" in text
+    back = json.loads(invoke(runs, cache, "compare", b, a, "--json").stdout)["accuracy"]
+    assert back["low"] == pytest.approx(-accuracy["high"])
+
+
+def test_the_selection_part_can_be_compared_although_train_holds_it(
+    runs: Path, cache: Path
+) -> None:
+    a, b = ids(runs)
+    done = json.loads(invoke(runs, cache, "compare", a, b, "--split", "val", "--json").stdout)
+    result = json.loads((runs / b / "result.json").read_text())
+    assert done["accuracy"]["b"] == pytest.approx(result["metrics"]["val"]["accuracy"])
+    assert done["accuracy"]["n"] == result["metrics"]["val"]["n"]
+
+
+@pytest.mark.parametrize("other", ["wrong", "class", "drop"])
+def test_answers_outside_the_vocabulary_count_as_the_run_counted(
+    tmp_path: Path, cache: Path, other: str
+) -> None:
+    both = [
+        run_of(tmp_path, cache, "answers.k=3", f"answers.other={other}", f"seed={n}", *SNAPSHOTS)
+        for n in (0, 1)
+    ]
+    found = compare_accuracy(*both, cache)
+    result = json.loads((both[0] / "result.json").read_text())["metrics"]["test"]
+    assert (found.a, found.n) == (pytest.approx(result["accuracy"]), result["n"])
+
+
+def test_a_run_and_its_copy_do_not_differ(runs: Path, cache: Path) -> None:
+    a, _ = ids(runs)
+    found = compare_accuracy(runs / a, runs / a, cache)
+    assert (found.difference, found.low, found.high) == (0, 0, 0)
+
+
+def test_different_questions_are_refused(runs: Path, cache: Path, tmp_path: Path) -> None:
+    a, b = ids(runs)
+    path = runs / b / "predictions.test.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[1:]))
+    with pytest.raises(TrainError) as error:
+        compare_accuracy(runs / a, runs / b, cache)
+    assert str(error.value).startswith(
+        f"different question sets: test has 60 questions in {a}, 59 in {b}, 59 of them the same"
+    )
+    with pytest.raises(TrainError, match=r"no predictions for split 'dev'; it has: test, val"):
+        compare_accuracy(runs / a, runs / b, cache, split="dev")
+    result = runs / b / "result.json"
+    result.write_text(result.read_text().replace('"dataset": "tiny"', '"dataset": "big"'))
+    with pytest.raises(TrainError, match=rf"different question sets: {a} is on tiny, {b} on big"):
+        compare_accuracy(runs / a, runs / b, cache)
+    result.unlink()
+    with pytest.raises(TrainError, match=f"{b} is not finished: no predictions to compare"):
+        compare_accuracy(runs / a, runs / b, cache)
+
+
+def test_runs_that_cannot_be_judged_have_settings_and_curves(
+    runs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = ids(runs)
+    (runs / b / "result.json").unlink()
+    monkeypatch.setattr("sys.argv", ["runs", "compare", a, b, "--runs", str(runs)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    out, err = capsys.readouterr()
+    assert "train.epochs" in out
+    assert "val accuracy by epoch" in out
+    assert err == f"error: {b} is not finished: no predictions to compare\n"
+
+
+def test_a_cache_with_other_answers_is_refused(runs: Path, tmp_path: Path) -> None:
+    dataset = small_dataset()
+    dataset.splits["test"] = [replace(item, answer="red") for item in dataset.splits["test"]]
+    build_cache(tmp_path / "other", dataset)
+    a, b = ids(runs)
+    with pytest.raises(TrainError, match=r"by the answers of this cache; expected the cache that"):
+        compare_accuracy(runs / a, runs / b, tmp_path / "other")
+
+
+def test_the_interval_is_that_of_the_clustered_error() -> None:
+    """Against the normal interval of a ratio with clusters, which it approaches with many."""
+    draw = np.random.default_rng(3)
+    image = np.repeat(np.arange(400), draw.integers(1, 8, 400))
+    shift = draw.normal(0, 1, 400)[image] + draw.normal(0, 1, len(image)) + 0.3
+    gain = np.sign(np.where(np.abs(shift) < 0.8, 0, shift)).astype(np.int64)
+    low, high = bootstrap_interval(gain, image, resamples=4000)
+    residual = np.bincount(image, weights=gain - gain.mean())
+    error = np.sqrt(np.square(residual).sum()) / len(gain)
+    assert low == pytest.approx(gain.mean() - 1.96 * error, abs=0.006)
+    assert high == pytest.approx(gain.mean() + 1.96 * error, abs=0.006)
+    alone = bootstrap_interval(gain, np.arange(len(gain)), resamples=4000)
+    assert alone[1] - alone[0] < 0.8 * (high - low), "questions of one image are not independent"
+    assert bootstrap_interval(gain, image, resamples=4000) == (low, high)
+
+
+# ---------------------------------------------------------------- validate
+
+
+def validated(runs: Path, cache: Path, *arguments: str) -> list[dict[str, Any]]:
+    done = invoke(runs, cache, "validate", *arguments, "--json")
+    rows: list[dict[str, Any]] = json.loads(done.stdout)["validated"]
+    return rows
+
+
+def test_validate_evaluates_every_snapshot_as_the_training_did(runs: Path, cache: Path) -> None:
+    _, b = ids(runs)
+    before = {p: p.read_bytes() for p in runs.rglob("*") if p.is_file() and b in str(p)}
+    torch.manual_seed(4)
+    expected = torch.rand(2)
+    torch.manual_seed(4)
+    rows = validated(runs, cache, b, "--pending")
+    assert torch.equal(torch.rand(2), expected), "the caller's generator is left alone"
+    names = sorted(path.name for path in (runs / b / "checkpoints").iterdir())
+    assert [row["snapshot"] for row in rows] == names
+    logged = {
+        row["epoch"]: row
+        for row in map(json.loads, (runs / b / "metrics.jsonl").read_text().splitlines())
+        if "part" in row
+    }
+    for row in rows:
+        assert row["part"] == "val"
+        assert set(row["metrics"]) == set(metrics.METRICS)
+        assert row["metrics"]["accuracy"] == logged[row["epoch"]]["accuracy"]
+        close = pytest.approx(logged[row["epoch"]]["cross_entropy"])
+        assert row["metrics"]["cross_entropy"] == close
+    assert {p: p.read_bytes() for p in before} == before, "nothing was trained or rewritten"
+    query = "SELECT count(*), sum(validated) FROM snapshots s JOIN runs r ON r.id = s.run"
+    found = Registry.open(runs).db.execute(f"{query} WHERE r.run = ?", [b]).fetchone()
+    assert tuple(found) == (len(names), len(names))
+    assert validated(runs, cache, b, "--pending") == [], "none lacks anything now"
+    assert len(validated(runs, cache, b)) == len(names), "without --pending all are evaluated"
+
+
+def test_a_metric_added_later_fills_old_runs(
+    runs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    validated(runs, cache, "--pending")
+    assert validated(runs, cache, "--pending") == []
+    (tmp_path / "my_metrics.py").write_text(
+        "def share_of_no(evaluated):\n    return float((evaluated.predicted == 0).mean())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(metrics.METRICS, "share_of_no", "my_metrics:share_of_no")
+    rows = validated(runs, cache, "--pending")
+    assert {row["run"] for row in rows} == set(ids(runs))
+    key = "metrics.val.share_of_no"
+    best = {row["run"]: row["metrics"]["share_of_no"] for row in rows if row["snapshot"] == "best"}
+    registry = Registry.open(runs)
+    assert {row["run"]: row[key] for row in registry.rows()} == best
+    for path in runs.glob("registry.sqlite*"):
+        path.unlink()
+    registry = Registry.open(runs)
+    registry.rebuild()
+    assert {row["run"]: row[key] for row in registry.rows()} == best, "the folders have it"
+
+
+def test_another_cache_is_refused_in_one_line(
+    runs: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    build_cache(tmp_path / "other", small_dataset(train=41))
+    a, _ = ids(runs)
+    places = ("--runs", runs, "--cache", tmp_path / "other")
+    [line] = errors_of(monkeypatch, capsys, "validate", a, *places)
+    assert line.startswith(f"error: {a}: the cache {tmp_path / 'other'} has data ")
+    assert line.endswith("expected the same cache (--cache)")
+    assert not (runs / a / "validations.jsonl").exists()
+
+
+def test_a_damaged_snapshot_does_not_stop_the_other_runs(
+    runs: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    a, b = sorted(ids(runs))
+    (runs / a / "checkpoints" / "best" / "model.safetensors").unlink()
+    [line] = errors_of(
+        monkeypatch, capsys, "validate", "--pending", "--runs", runs, "--cache", cache
+    )
+    assert line.startswith(f"error: checkpoint {runs / a}/checkpoints/best: ")
+    assert line.endswith("is missing")
+    assert len((runs / b / "validations.jsonl").read_text().splitlines()) >= 2
+
+
+def test_a_torn_line_is_cut_before_the_next_one(runs: Path, cache: Path) -> None:
+    a, _ = ids(runs)
+    first = validated(runs, cache, a)
+    path = runs / a / "validations.jsonl"
+    with path.open("a") as file:
+        file.write('{"snapshot": "be')
+    assert validated(runs, cache, a) == first
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows == [{k: v for k, v in row.items() if k != "run"} for row in first * 2]

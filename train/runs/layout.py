@@ -1,0 +1,16 @@
+"""Names inside a runs folder, for those who write run folders and those who only look at them.
+
+<runs>/<run_id>/          one run, see folder.py
+<runs>/<sweep_id>/        one sweep: sweep.toml, and trials.jsonl with a line a finished trial
+<runs>/queue/<job>.log    what a job of the queue printed
+<runs>/registry.sqlite    index of all this, and the queue
+"""
+
+from __future__ import annotations
+
+RESULT, CONFIG, IDENTITY, METRICS = "result.json", "config.toml", "identity.json", "metrics.jsonl"
+CHECKPOINTS, DESCRIPTION, BEST = "checkpoints", "model.json", "best"
+VALIDATIONS = "validations.jsonl"  # figures of snapshots that were evaluated later, a line each
+FAILURE = "failure.txt"  # why a training ended without a result
+SWEEP, TRIALS = "sweep.toml", "trials.jsonl"
+REGISTRY, QUEUE_LOGS = "registry.sqlite", "queue"
