@@ -76,7 +76,7 @@ class StopSignal:
     help="Threads that hash and decode.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many examples a split.")
-@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option(
     "--on-error",
     type=click.Choice(["raise", "skip"]),
@@ -143,6 +143,7 @@ def _request(options: dict[str, Any]) -> Request:
     return Request(
         **names,
         **{name: options[name] for name in same},
+        engine=options["engine"],
         splits=tuple(options["splits"].split(",")) if options["splits"] else None,
         settings=EncoderSettings(
             dtype=options["dtype"],

@@ -52,6 +52,7 @@ class Request:
     retry_failed: bool = False
     repair: bool = False
     rehash: bool = False
+    engine: Literal["local", "ray"] = "local"
 
 
 class Reporter(Protocol):
@@ -240,13 +241,19 @@ def encode_plan(
             advance=reporter.advance,
             stopping=stopping,
         )
-        opened.prepare(worker)
+        if damaged or request.engine == "local":
+            opened.prepare(worker)
         repair_shards(opened, worker, damaged)
         if plan.missing:
             reporter.begin(opened.table.name, plan.present + plan.missing, plan.present)
             try:
-                for planned in plan.shards:
-                    worker.write_shard(planned).commit()
+                if request.engine == "ray":
+                    from precompute.engine_ray import encode_shards
+
+                    encode_shards(opened, plan.shards, worker, request.workers)
+                else:
+                    for planned in plan.shards:
+                        worker.write_shard(planned).commit()
             finally:
                 reporter.end()
     return len(damaged)

@@ -285,6 +285,16 @@ def broken(folder: Path, case: str) -> tuple[Any, ...]:
         return ("npy", folder / "o.npy", *four)
     if case == "no features":
         return ("hdf5", write_hdf5(path, other=FIXED), *four)
+    if case.startswith("regions"):
+        arrays = {"pos_boxes": [[0, 9], [9, 13]]} if case == "regions outside" else {}
+        boxes = BOXES.reshape(12, 4)[: 12 if arrays else 11]
+        features = FIXED.reshape(12, 8)
+        return ("hdf5", write_hdf5(path, features=features, boxes=boxes, ids=[1], **arrays))
+    if case == "npz boxes":
+        (folder / "regions").mkdir()
+        np.savez(folder / "regions" / "1.npz", features=FIXED[0], boxes=BOXES[0, :2])
+        (folder / "id.txt").write_text("0" * 32)
+        return ("npz", folder / "regions", "--ids", folder / "id.txt")
     if case == "no ids":
         return ("npy", folder / "good.npy")
     if case == "fewer ids":
@@ -321,6 +331,9 @@ def broken(folder: Path, case: str) -> tuple[Any, ...]:
         ("pickle", "cannot be read as tensors alone"),
         ("object npy", "cannot be read as an npy array"),
         ("no features", "none of image_features, features, x in it; it has: other"),
+        ("regions outside", "pos_boxes point outside its 12 regions"),
+        ("regions without boxes", "11 boxes for 12 features"),
+        ("npz boxes", "1.npz: features [3, 8] for 2 boxes"),
         ("no ids", "does not say what its 4 rows are of; give --ids FILE"),
         ("fewer ids", "4 rows, but 3 ids"),
         ("two ids files", "2 --ids for 1 files"),

@@ -120,6 +120,10 @@ def open_hdf5(path: Path, ids: Ids) -> Found:
             values = file[stored][...].tolist()
             ids = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
         count = len(features) if spans is None else len(spans)
+        if spans is not None and not all(0 <= a <= b <= len(features) for a, b in spans):
+            raise CacheError(f"{path}: pos_boxes point outside its {len(features):,} regions")
+        if boxes is not None and len(boxes) != len(features):
+            raise CacheError(f"{path}: {len(boxes):,} boxes for {len(features):,} features")
     ids = _matching(path, ids, count)
 
     def rows(data: h5py.Dataset, number: int) -> Array:
@@ -129,7 +133,7 @@ def open_hdf5(path: Path, ids: Ids) -> Found:
 
     def read_features(number: int) -> Array:
         found = rows(features, number)
-        return found if boxes is None else _regions_first(found, rows(boxes, number))
+        return found if boxes is None else _regions_first(path, found, rows(boxes, number))
 
     def read_boxes(number: int) -> Array:
         return _boxes_last(rows(boxes, number))
@@ -155,7 +159,7 @@ def open_npz(path: Path, ids: Ids) -> Found:
             rows: Array = file[_name_in(one, file, _FEATURE_NAMES)]
             if has_boxes:
                 boxes = _boxes_last(file[_name_in(one, file, _BOX_NAMES)])
-                rows = boxes if tap == BOXES else _regions_first(rows, boxes)
+                rows = boxes if tap == BOXES else _regions_first(one, rows, boxes)
             if "mask" not in file:
                 return rows
             mask = np.asarray(file["mask"]).astype(bool)
@@ -251,8 +255,12 @@ def _boxes_last(boxes: Array) -> Array:
     return boxes if boxes.shape[-1] == 4 or boxes.shape[0] != 4 else boxes.T
 
 
-def _regions_first(features: Array, boxes: Array) -> Array:
-    """Features [regions, d], given so or as [d, regions]."""
+def _regions_first(path: Path, features: Array, boxes: Array) -> Array:
+    """Features [regions, d], given so or as [d, regions]. Raises CacheError where neither has as
+    many regions as there are boxes."""
     regions = len(_boxes_last(boxes))
-    turned = features.ndim == 2 and features.shape[0] != regions == features.shape[1]
-    return features.T if turned else features
+    if features.ndim == 2 and features.shape[0] != regions == features.shape[1]:
+        return features.T
+    if len(features) != regions:
+        raise CacheError(f"{path}: features {list(features.shape)} for {regions} boxes")
+    return features

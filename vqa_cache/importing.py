@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -116,7 +117,9 @@ def key_function(key_by: str, images: str | None) -> Callable[[str], tuple[bytes
             raise CacheError(f"id {name!r}: {what} of this name under {images}")
         return image_key(next(iter(found))), ""
 
-    return key_of
+    return functools.cache(
+        key_of
+    )  # features and boxes ask alike, and a key means reading the image
 
 
 def _parsed_key(name: str) -> bytes:

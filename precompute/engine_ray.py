@@ -1,0 +1,173 @@
+"""`--engine ray`: the same worker on a Ray cluster, each process committing its own shards.
+
+A local cluster is started, or the one that RAY_ADDRESS names is used; its machines have to see the
+cache, the images and this package at the same paths. Only commit records return to the driver. Ray
+runs a shard again whose process was lost, so a lost process costs its unfinished shard.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from precompute.encode import Worker
+from precompute.errors import PrecomputeError, Stopped
+from precompute.plan import PlannedShard
+from precompute.tables import OpenedTable
+from vqa_cache.durable import remove_stale_temporaries
+from vqa_cache.records import Record
+from vqa_cache.spec import Modality, parse_spec
+from vqa_cache.table import Table
+
+_RETRIES = 3  # of a shard whose process was lost
+_SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_TO_ANSWER = 5.0
+_IN_FLIGHT = 2  # shards a process: it has the next one at hand when it ends one
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a process needs to make a worker of its own.
+
+    Attributes:
+        folder: where the driver runs; other paths may be relative to it.
+        table: the table's folder.
+        workers: threads that decode.
+    """
+
+    folder: str
+    table: str
+    spec: str
+    modality: Modality
+    workers: int
+    skip_errors: bool
+
+
+def encode_shards(
+    opened: OpenedTable, shards: Sequence[PlannedShard], worker: Worker, workers: int
+) -> None:
+    """Encode and commit planned shards, as many at a time as the cluster has processors for.
+
+    Args:
+        worker: what a local run would use; it encodes nothing here.
+        workers: threads that decode, in each process.
+
+    Raises:
+        PrecomputeError: Ray is not installed, or a process was lost again and again; and what a
+            worker raises.
+        Stopped: the worker's `stopping` became true; committed shards are kept.
+    """
+    folder = opened.table.folder.resolve()
+    setup = Setup(
+        os.getcwd(), str(folder), str(opened.spec), opened.modality, workers, worker.skip_errors
+    )
+    ray = _cluster()
+    processors = int(ray.cluster_resources().get("CPU", 1))
+    threads = min(opened.table.record["threads"], processors)
+    task = ray.remote(num_cpus=threads, max_retries=_RETRIES)(encode_shard)
+    todo = iter(shards)
+    running: dict[Any, PlannedShard] = {}
+    while True:
+        while len(running) < _IN_FLIGHT * (processors // threads) and (one := next(todo, None)):
+            own = {key: worker.sources[key] for key in one.keys}
+            running[task.remote(setup, one, own)] = one
+        if not running:
+            break
+        if worker.stopping():
+            for reference in running:
+                ray.cancel(reference, force=True)
+            raise Stopped("stopped by a signal; committed shards are kept")
+        done, _ = ray.wait(list(running), timeout=_SECONDS_BETWEEN_LOOKS)
+        for reference in done:
+            _result(ray, reference)
+            worker.advance(len(running.pop(reference).keys))
+    remove_stale_temporaries(folder)
+
+
+def encode_shard(setup: Setup, planned: PlannedShard, sources: Mapping[bytes, str]) -> Record:
+    """In a process of the cluster: encode and commit one shard; its commit record."""
+    worker = _worker(setup)
+    worker.sources = sources
+    return worker.write_shard(planned).commit()
+
+
+@lru_cache(maxsize=1)  # a process keeps its encoder from one shard of a table to the next
+def _worker(setup: Setup) -> Worker:
+    import torch
+
+    from precompute.torchvision_operators import declare_missing_operators
+
+    declare_missing_operators()
+    try:
+        os.chdir(setup.folder)
+        table = Table(Path(setup.table))
+    except FileNotFoundError as error:
+        raise PrecomputeError(
+            f"{error.filename}: not seen by {socket.gethostname()}; expected cache, images and "
+            "working folder at the same paths on every machine of the cluster"
+        ) from error
+    torch.set_num_threads(table.record["threads"])
+    worker = Worker(
+        table=table,
+        sources={},
+        pool=ThreadPoolExecutor(setup.workers),
+        lookahead=2 * setup.workers + table.record["batch_plan"]["size"],
+        skip_errors=setup.skip_errors,
+        advance=lambda _items: None,
+        stopping=lambda: False,
+    )
+    OpenedTable(table, parse_spec(setup.spec), setup.modality).prepare(worker)  # canaries first
+    return worker
+
+
+def _result(ray: Any, reference: Any) -> Record:
+    try:
+        record: Record = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise PrecomputeError(
+            f"engine ray: a process was lost {_RETRIES + 1} times over one shard "
+            f"({str(error).strip().splitlines()[0]}); committed shards are kept"
+        ) from error
+    return record
+
+
+def _cluster() -> Any:
+    """The module `ray`, connected to a cluster, which the next table will use as well."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise PrecomputeError(
+            "--engine ray needs the package ray: pip install 'vqa-cache[ray]'"
+        ) from error
+    if ray.is_initialized():
+        return ray
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    address = os.environ.get("RAY_ADDRESS", "")
+    try:
+        _knock(address)
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level="error")
+    except (OSError, RuntimeError, ValueError) as error:
+        told = str(error).strip().partition("\n")[0]
+        raise PrecomputeError(
+            f"engine ray: no cluster at RAY_ADDRESS={address} ({told}); start one, or unset it"
+        ) from error
+    for number, handler in handlers.items():
+        signal.signal(number, handler)  # Ray sets its own, which would exit at once
+    return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at host:port; Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()

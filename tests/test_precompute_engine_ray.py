@@ -1,0 +1,179 @@
+"""`--engine ray`: the same bytes as a local run, whatever is killed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import BERT, VIT, write_dataset
+from test_precompute_crash import assert_same, kept
+from warm_process import ROOT
+
+from precompute.__main__ import main
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None,
+    reason="ray is not installed: pip install 'vqa-cache[ray]'",
+)
+SECONDS = 240.0
+
+
+class Driver:
+    """`python -m precompute` in a process of its own."""
+
+    def __init__(self, *arguments: object, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "precompute", *map(str, arguments)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"} | environment,
+        )
+
+    def wait(self) -> tuple[int, str]:
+        _, told = self.process.communicate(timeout=SECONDS)
+        return self.process.returncode, told
+
+    def encoding(self) -> list[int]:
+        """Processes below this one that Ray has given a shard."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            pid = int(folder.name)
+            try:
+                title = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if title.startswith(b"ray::encode_shard") and self.process.pid in ancestors(pid):
+                found.append(pid)
+        return found
+
+
+def ancestors(pid: int) -> Iterator[int]:
+    while pid > 1:
+        yield pid
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return
+        pid = int(stat.rpartition(")")[2].split()[1])
+
+
+def until(condition: Any, driver: Driver) -> Any:
+    deadline = time.monotonic() + SECONDS
+    while not (found := condition()):
+        assert driver.process.poll() is None, driver.wait()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return found
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("many") / "data", images=400, train=400, test=0)
+
+
+def command(dataset: Path, cache: Path, *more: object) -> tuple[Any, ...]:
+    where = ("--dataset", "jsonl", "--root", dataset, "--cache", cache)
+    return (*where, "--image", VIT, "--rows-per-shard", 5, "--precision", "fp32", *more)
+
+
+@pytest.fixture(scope="module")
+def whole(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a local run that nothing interrupted."""
+    cache = tmp_path_factory.mktemp("whole") / "cache"
+    status, told = Driver(*command(many, cache, "--text", BERT)).wait()
+    assert status == 0, told
+    return kept(cache)
+
+
+def committed(cache: Path) -> int:
+    return len(list(cache.glob("tables/image/*/*/*/records/[0-9a-f]*.json")))
+
+
+@needs_ray
+def test_a_killed_process_costs_its_shard(
+    many: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    driver = Driver(*command(many, cache, "--text", BERT, "--engine", "ray"))
+    until(lambda: committed(cache) >= 20, driver)
+    at_work = until(driver.encoding, driver)
+    os.kill(at_work[0], signal.SIGKILL)
+    before = committed(cache)
+    status, told = driver.wait()
+    assert status == 0, told
+    assert 20 <= before < 80
+    assert_same(cache, whole)
+    assert list(cache.rglob(".tmp-*")) == []
+
+
+@needs_ray
+def test_local_and_ray_runs_resume_each_other(
+    many: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    again = command(many, cache, "--text", BERT)
+    local = Driver(*again)
+    until(lambda: committed(cache) >= 5, local)
+    local.process.kill()
+    local.wait()
+    on_ray = Driver(*again, "--engine", "ray")
+    begun = committed(cache)
+    until(lambda: committed(cache) >= begun + 5, on_ray)
+    on_ray.process.send_signal(signal.SIGTERM)
+    status, told = on_ray.wait()
+    assert status == 143, told
+    assert "stopped by a signal; committed shards are kept" in told
+    assert committed(cache) < 80
+    status, told = Driver(*again).wait()
+    assert status == 0, told
+    assert_same(cache, whole)
+
+
+@needs_ray
+def test_a_broken_image_is_one_line(many: Path, tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", images=12, train=12, test=0)
+    broken = data / "images" / "7.jpg"
+    broken.write_bytes(broken.read_bytes()[:60])
+    cache = tmp_path / "cache"
+    status, told = Driver(*command(data, cache, "--engine", "ray")).wait()
+    assert status == 1
+    [line] = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert str(broken) in line
+    assert "--on-error skip" in line
+    assert "Traceback" not in told
+
+
+@needs_ray
+def test_no_cluster_is_one_line(many: Path, tmp_path: Path) -> None:
+    driver = Driver(
+        *command(many, tmp_path / "cache", "--engine", "ray"), RAY_ADDRESS="127.0.0.1:1"
+    )
+    status, told = driver.wait()
+    assert status == 1, told
+    assert told.splitlines()[-1].startswith("error: engine ray: no cluster at RAY_ADDRESS=127.0.0")
+    assert "Traceback" not in told
+
+
+def test_without_ray_the_package_is_named(
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process keeps its own
+    arguments = command(many, tmp_path / "cache", "--limit", 5, "--engine", "ray")
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        "error: --engine ray needs the package ray: pip install 'vqa-cache[ray]'"
+    )
