@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -77,6 +77,32 @@ def build_model(config: Config, data: TrainingData, modalities: Iterable[str]) -
     return AnswerModel(join, _make("head", heads.lookup, config.head, *arguments))
 
 
+def build_loss(config: Config, data: TrainingData) -> nn.Module:
+    """The loss, given the counts of the training part's answers where it takes them."""
+    given: list[Any] = []
+    if takes(losses.lookup(config.loss.name), "class_counts"):
+        given.append(class_counts(data))
+    return cast(nn.Module, _make("loss", losses.lookup, config.loss, *given))
+
+
+def build_schedule(config: Config, total_steps: int) -> optimizers.Schedule:
+    """The learning-rate schedule of a run of so many steps."""
+    made = _make("schedule", optimizers.lookup_schedule, config.schedule, total_steps)
+    return cast(optimizers.Schedule, made)
+
+
+def trainable(data: TrainingData) -> torch.Tensor:
+    """Examples of the training part whose truth is in the vocabulary, int64 [n]."""
+    truth = data.parts["train"].truth
+    return ((truth >= 0) & (truth < len(data.vocabulary))).nonzero()[:, 0]
+
+
+def class_counts(data: TrainingData) -> torch.Tensor:
+    """How often the training part has each answer of the vocabulary, int64 [answers]."""
+    truth = data.parts["train"].truth[trainable(data)]
+    return torch.bincount(truth, minlength=len(data.vocabulary))
+
+
 def _make(section: str, lookup: Callable[[str], Factory], chosen: Component, *given: Any) -> Any:
     try:
         return lookup(chosen.name)(*given, **chosen.options)
@@ -119,22 +145,22 @@ def _fit(
     listener: Listener,
 ) -> Fitted:
     part, selection = data.parts["train"], data.parts[data.selection]
-    trainable = ((part.truth >= 0) & (part.truth < len(data.vocabulary))).nonzero()[:, 0]
-    bounds = batch_bounds(len(trainable), config.train.batch_size)
+    examples = trainable(data)
+    bounds = batch_bounds(len(examples), config.train.batch_size)
     model = build_model(config, data, tables)
-    _check_batch_norm(model, bounds)
-    step = _training_step(config, model, total_steps=config.train.epochs * len(bounds))
+    check_batch_norm(model, bounds)
+    step = _training_step(config, data, model, total_steps=config.train.epochs * len(bounds))
     best: Score | None = None
     best_epoch, weights, seconds = 0, {}, 0.0
     with progress:
         for epoch in range(config.train.epochs):
             started = time.perf_counter()
-            order = trainable[epoch_order(len(trainable), data_seed=config.data_seed, epoch=epoch)]
+            order = examples[epoch_order(len(examples), data_seed=config.data_seed, epoch=epoch)]
             losses_read = _Losses(step, epoch, listener)
             for number, (first, last) in enumerate(bounds, start=epoch * len(bounds)):
-                examples = order[first:last]
-                inputs = gather(part, tables, examples)
-                losses_read.add(number, step(inputs, part.truth[examples], number))
+                batch = order[first:last]
+                inputs = gather(part, tables, batch)
+                losses_read.add(number, step(inputs, part.truth[batch], number))
             mean = losses_read.finish()
             seconds += time.perf_counter() - started
             done = epoch + 1
@@ -156,11 +182,12 @@ def _fit(
     assert best is not None
     model.load_state_dict(weights)
     steps = config.train.epochs * len(bounds)
-    samples = config.train.epochs * len(trainable)
+    samples = config.train.epochs * len(examples)
     return Fitted(model, best_epoch, best, steps, samples, seconds)
 
 
-def _check_batch_norm(model: nn.Module, bounds: list[tuple[int, int]]) -> None:
+def check_batch_norm(model: nn.Module, bounds: list[tuple[int, int]]) -> None:
+    """Raises TrainError for a batch of one example and a model that has no variance over it."""
     smallest = min(last - first for first, last in bounds)
     if smallest == 1 and any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
         raise TrainError(
@@ -169,12 +196,14 @@ def _check_batch_norm(model: nn.Module, bounds: list[tuple[int, int]]) -> None:
         )
 
 
-def _training_step(config: Config, model: nn.Module, *, total_steps: int) -> TrainingStep:
+def _training_step(
+    config: Config, data: TrainingData, model: nn.Module, *, total_steps: int
+) -> TrainingStep:
     return TrainingStep(
         model,
-        _make("loss", losses.lookup, config.loss),
+        build_loss(config, data),
         _make("optimizer", optimizers.lookup, config.optimizer, model),
-        schedule=_make("schedule", optimizers.lookup_schedule, config.schedule, total_steps),
+        schedule=build_schedule(config, total_steps),
         seed=config.seed,
         precision=config.train.precision,
     )
