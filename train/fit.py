@@ -14,7 +14,7 @@ from torch import nn
 
 from train import fusion, heads, losses, optimizers
 from train.config import Component, Config
-from train.errors import TrainError
+from train.errors import DivergedError, TrainError
 from train.evaluate import evaluated, gather, run_model
 from train.lookup import Factory, takes
 from train.metrics import compute
@@ -169,7 +169,7 @@ def _fit(
                 outputs = run_model(model, selection, tables, config.train.precision)
                 record = evaluated(selection, outputs, len(data.vocabulary))
                 values, _ = compute(record, ("accuracy", "cross_entropy"))
-                score = _score(values, done)
+                score = score_of(values, done)
                 listener.row(
                     {"step": done * len(bounds), "epoch": done, "part": data.selection, **values}
                 )
@@ -209,13 +209,14 @@ def _training_step(
     )
 
 
-def _score(values: Mapping[str, float | None], epoch: int) -> Score:
+def score_of(values: Mapping[str, float | None], epoch: int) -> Score:
+    """The score of an epoch's metrics. Raises DivergedError where cross-entropy is not finite."""
     accuracy, cross_entropy = values["accuracy"], values["cross_entropy"]
     assert accuracy is not None  # load_data refuses a selection part without labels
     if cross_entropy is None:  # every truth is outside the vocabulary: nothing to compare
         return Score(accuracy, math.inf)
     if not math.isfinite(cross_entropy):
-        raise TrainError(
+        raise DivergedError(
             f"epoch {epoch}: the cross-entropy of the selection part is not finite; lower "
             "optimizer.lr"
         )
@@ -251,7 +252,7 @@ class _Losses:
         for (number, _), value, good in zip(self._waiting, values.tolist(), finite, strict=True):
             rate = self.step.lr(number)
             if not good:
-                raise TrainError(
+                raise DivergedError(
                     f"step {number + 1} (epoch {self.epoch + 1}): the loss is {value} at learning "
                     f"rate {rate:.3g}; lower optimizer.lr, add schedule.warmup_steps, or look for "
                     "values that are not finite in the table"
