@@ -27,7 +27,7 @@ from train.config import load_experiment
 from train.errors import ConfigError, TrainError
 from train.fit import fit
 from train.sweep.__main__ import choose_sampler, choose_trials, command
-from train.sweep.pack import group, rungs, train_pack
+from train.sweep.pack import group, most_lanes, rungs, train_pack
 from train.sweep.propose import Told, importance, propose, round_bounds
 from train.sweep.record import Record
 from train.sweep.run import Request, sweep
@@ -182,6 +182,15 @@ def test_only_trials_of_one_shape_share_a_pass(experiment: str) -> None:
     ]
     assert group(configs, 32) == [[0, 2, 4], [1, 3, 5]]
     assert group(configs, 2) == [[0, 2], [4], [1, 3], [5]]
+
+
+def test_a_pack_takes_no_more_lanes_than_fit_into_memory(experiment: str) -> None:
+    large = load_experiment(
+        experiment, ["train.batch_size=5000", "answers.k=1000", "head.hidden=[1536]"]
+    ).config
+    assert group([large] * 32, 32) == [list(range(14)), list(range(14, 28)), [28, 29, 30, 31]]
+    assert most_lanes(large) * 5000 * 2536 * 24 <= 4 << 30
+    assert most_lanes(load_experiment(experiment).config) > 1000
 
 
 def test_rungs_are_evaluated_epochs_before_the_last() -> None:

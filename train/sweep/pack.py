@@ -51,6 +51,8 @@ LANE_KEYS = (
     "loss.class_weight_power",
     "seed",
 )
+ACTIVATION_BYTES = 4 << 30
+COPIES = 6  # of an activation during a step: itself, normalised, masked, and their gradients
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,24 @@ def pack_key(config: Config) -> str:
 
 
 def group(configs: Sequence[Config], lanes: int) -> list[list[int]]:
-    """Places of configs that share a pass, at most `lanes` together, in order of appearance."""
+    """Places of configs that share a pass, at most `lanes` together and no more than fit into
+    memory, in order of appearance."""
     by_key: dict[str, list[int]] = {}
     for place, config in enumerate(configs):
         by_key.setdefault(pack_key(config), []).append(place)
-    return [
-        places[start : start + lanes]
-        for places in by_key.values()
-        for start in range(0, len(places), lanes)
-    ]
+    packs = []
+    for places in by_key.values():
+        size = min(lanes, most_lanes(configs[places[0]]))
+        packs += [places[start : start + size] for start in range(0, len(places), size)]
+    return packs
+
+
+def most_lanes(config: Config) -> int:
+    """Lanes whose activations take at most ACTIVATION_BYTES. A function of the config alone, as
+    packs must not depend on what a machine has free."""
+    widths = config.answers.k + sum(config.head.options.get("hidden") or [])
+    each = config.train.batch_size * widths * COPIES * torch.float32.itemsize
+    return max(1, ACTIVATION_BYTES // each)
 
 
 def rungs(epochs: int, evaluate_every: int) -> list[int]:

@@ -115,10 +115,13 @@ def settings_of(request: Request, data: Data) -> dict[str, Any]:
     space = request.space
     read: dict[str, str] = {}
     configs = {}
+    code: dict[Path, None] = {}
     varied = [d for d in space.dimensions if d.key.startswith((*DATA_KEYS, "head.name"))]
     choices = [d for d in varied if isinstance(d, Choice)]
     for name in space.experiments:
-        configs[name] = json_digest(space.experiment(name, {}).config.identity())
+        config = space.experiment(name, {}).config
+        configs[name] = json_digest(config.identity())
+        code |= dict.fromkeys(user_files(config))
         for values in itertools.product(*(choice.values for choice in choices)):
             params = dict(zip((choice.key for choice in choices), values, strict=True))
             experiment = space.experiment(name, params)
@@ -135,7 +138,7 @@ def settings_of(request: Request, data: Data) -> dict[str, Any]:
         "winners": request.winners,
         "configs": json_digest(configs),
         "data": json_digest(read),
-        "code": code_digest(user_files(space.experiment(space.experiments[0], {}).config)),
+        "code": code_digest(tuple(code)),
         "versions": [f"{m.__name__} {m.__version__}" for m in (numpy, optuna, torch)],
     }
 
