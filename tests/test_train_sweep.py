@@ -412,6 +412,16 @@ def test_the_command_prints_a_table_or_one_object(
     assert set(json.loads(done.stdout)) == {"sweep", "counts", "trials", "importance", "winners"}
 
 
+def test_without_a_finished_trial_there_is_no_winner(
+    cache: Path, experiment: str, tmp_path: Path
+) -> None:
+    line = command_line(cache, tmp_path / "runs", experiment, "optimizer.lr=1e37,1e38")
+    done = CliRunner().invoke(command, line, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "best trials of 2 diverged" in done.stdout
+    assert "no winner: no trial trained to the end" in done.stdout
+
+
 def test_a_users_error_is_one_line_on_stderr(cache: Path, tmp_path: Path) -> None:
     line = command_line(cache, tmp_path / "runs", "mlp_answers", "optimizer.lr=log:0:1")
     done = subprocess.run(

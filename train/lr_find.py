@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from train.command_line import run_command
 from train.errors import ConfigError, TrainError
 
 RATES = 64
@@ -134,19 +134,5 @@ def _line(one: Tried, low: float, high: float) -> str:
     return f"{one.accuracy:8.4f}  {one.cross_entropy:13.4f}  {bar}"
 
 
-def main() -> None:
-    """Run the command; a user's errors go to stderr, one line each, with exit code 1."""
-    from vqa_cache.allocator import keep_freed_memory
-    from vqa_cache.errors import CacheError
-
-    keep_freed_memory()
-    try:
-        command(prog_name="python -m train.lr_find")
-    except (TrainError, CacheError) as error:
-        for line in str(error).splitlines():
-            click.echo(f"error: {line}", err=True)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command, "train.lr_find")

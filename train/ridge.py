@@ -9,7 +9,6 @@ rate, no epochs: an instant baseline, and a ranking of encoders.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import torch
 
+from train.command_line import run_command
 from train.errors import TrainError
 
 if TYPE_CHECKING:
@@ -247,19 +247,5 @@ def print_heads(heads: Sequence[Head], console: Console) -> None:
     console.print(table)
 
 
-def main() -> None:
-    """Run the command; a user's errors go to stderr, one line each, with exit code 1."""
-    from vqa_cache.allocator import keep_freed_memory
-    from vqa_cache.errors import CacheError
-
-    keep_freed_memory()
-    try:
-        command(prog_name="python -m train.ridge")
-    except (TrainError, CacheError) as error:
-        for line in str(error).splitlines():
-            click.echo(f"error: {line}", err=True)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command, "train.ridge")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from train.errors import ConfigError, TrainError
+from train.command_line import run_command
+from train.errors import ConfigError
 
 EXIT_STOPPED = 143
 TRIALS = 32  # where --trials is not given
@@ -131,18 +132,10 @@ def stop_on_signals() -> None:
 
 
 def main() -> None:
-    """Run the command; a user's errors go to stderr, one line each, with exit code 1."""
-    from vqa_cache.allocator import keep_freed_memory
-    from vqa_cache.errors import CacheError
-
-    keep_freed_memory()
+    """Run the command; it can be stopped at any time."""
     stop_on_signals()
     try:
-        command(prog_name="python -m train.sweep")
-    except (TrainError, CacheError) as error:
-        for line in str(error).splitlines():
-            click.echo(f"error: {line}", err=True)
-        sys.exit(1)
+        run_command(command, "train.sweep")
     except Stopped:
         click.echo("stopped; finished packs are kept, the same command goes on", err=True)
         sys.exit(EXIT_STOPPED)

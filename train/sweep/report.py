@@ -43,6 +43,8 @@ def print_sweep(result: Mapping[str, Any], console: Console) -> None:
             why = result["importance"]["reasons"].get(name)
             text = why or ", ".join(f"{key} {share:.2f}" for key, share in shares.items())
             say(console, f"importance of keys, {name}: {text}")
+    if not result["counts"]["finished"]:
+        say(console, "no winner: no trial trained to the end; lower the range of optimizer.lr")
     for winner in result["winners"]:
         say(console, winner_line(winner))
 
