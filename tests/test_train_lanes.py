@@ -248,6 +248,23 @@ def test_lanes_that_go_on_are_not_disturbed_by_those_that_stop(name: str) -> Non
         assert worst_difference(step, place, train_alone(LANES[number], name)) <= 1e-4
 
 
+def test_lanes_in_bf16_follow_the_single_run() -> None:
+    step = lane_step(LANES, [build(lane, **MODELS["mlp, batch norm"]) for lane in LANES])
+    step.precision = "bf16"
+    single = build(LANES[3], **MODELS["mlp, batch norm"])
+    alone = TrainingStep(
+        single,
+        LANES[3].loss(),
+        optimizers.adamw(single, lr=LANES[3].lr, weight_decay=LANES[3].weight_decay),
+        schedule=optimizers.cosine(STEPS, warmup_steps=5),
+        seed=LANES[3].seed,
+        precision="bf16",
+    )
+    for number, (inputs, targets) in enumerate(batches()[:5]):
+        losses = step(inputs, targets, number)
+        assert losses[3].item() == pytest.approx(alone(inputs, targets, number).item(), rel=0.02)
+
+
 def test_evaluation_draws_nothing_and_is_that_of_the_single_model() -> None:
     model = MODELS["mlp, batch norm"]
     step = train_lanes(LANES, **model)
