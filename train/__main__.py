@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 from pathlib import Path
 
 import click
 
-from train.errors import Stopped, TrainError
+from train.command_line import run_command
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -102,25 +101,8 @@ def train_seeds(
 
 
 def main() -> None:
-    """Run the command; a user's errors go to stderr, one line each, with exit code 1."""
-    from vqa_cache.allocator import keep_freed_memory
-    from vqa_cache.errors import CacheError
-    from vqa_cache.signals import EXIT_STOPPED
-
-    keep_freed_memory()
-    try:
-        command(prog_name="python -m train")
-    except (TrainError, CacheError) as error:
-        for line in str(error).splitlines():
-            click.echo(f"error: {line}", err=True)
-        sys.exit(1)
-    except Stopped as stopped:
-        click.echo(f"{stopped}; the same command goes on", err=True)
-        sys.exit(EXIT_STOPPED)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error: {where}{error.strerror}; the last snapshot is kept", err=True)
-        sys.exit(1)
+    """Run the command."""
+    run_command(command, "train")
 
 
 if __name__ == "__main__":

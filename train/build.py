@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from train import fusion, heads, losses, optimizers
 from train.config import Component, Config
@@ -29,16 +30,54 @@ def build_model(config: Config, data: TrainingData, modalities: Iterable[str]) -
     return AnswerModel(join, _make("head", heads.lookup, config.head, *arguments))
 
 
-def build_step(config: Config, model: AnswerModel, *, total_steps: int) -> TrainingStep:
+def build_step(
+    config: Config, data: TrainingData, model: AnswerModel, *, total_steps: int
+) -> TrainingStep:
     """The model's training step: loss, optimiser, schedule. Raises TrainError for a bad option."""
     return TrainingStep(
         model,
-        _make("loss", losses.lookup, config.loss),
+        build_loss(config, data),
         _make("optimizer", optimizers.lookup, config.optimizer, model),
-        schedule=_make("schedule", optimizers.lookup_schedule, config.schedule, total_steps),
+        schedule=build_schedule(config, total_steps),
         seed=config.seed,
         precision=config.train.precision,
     )
+
+
+def build_loss(config: Config, data: TrainingData) -> nn.Module:
+    """The loss, given the counts of the training part's answers where it takes them."""
+    given: list[Any] = []
+    if takes(losses.lookup(config.loss.name), "class_counts"):
+        given.append(class_counts(data))
+    return cast(nn.Module, _make("loss", losses.lookup, config.loss, *given))
+
+
+def build_schedule(config: Config, total_steps: int) -> optimizers.Schedule:
+    """The learning-rate schedule of a run of so many steps."""
+    made = _make("schedule", optimizers.lookup_schedule, config.schedule, total_steps)
+    return cast(optimizers.Schedule, made)
+
+
+def trainable(data: TrainingData) -> torch.Tensor:
+    """Examples of the training part whose truth is in the vocabulary, int64 [n]."""
+    truth = data.parts["train"].truth
+    return ((truth >= 0) & (truth < len(data.vocabulary))).nonzero()[:, 0]
+
+
+def class_counts(data: TrainingData) -> torch.Tensor:
+    """How often the training part has each answer of the vocabulary, int64 [answers]."""
+    truth = data.parts["train"].truth[trainable(data)]
+    return torch.bincount(truth, minlength=len(data.vocabulary))
+
+
+def check_batch_norm(model: nn.Module, bounds: list[tuple[int, int]]) -> None:
+    """Raises TrainError for a batch of one example and a model that has no variance over it."""
+    smallest = min(last - first for first, last in bounds)
+    if smallest == 1 and any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
+        raise TrainError(
+            "batch normalisation needs at least 2 examples in every batch, found a batch of 1; "
+            "train on more examples, raise train.batch_size, or set head.batch_norm=false"
+        )
 
 
 def _make(section: str, lookup: Callable[[str], Factory], chosen: Component, *given: Any) -> Any:

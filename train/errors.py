@@ -2,6 +2,7 @@
 
     TrainError        a user's error: one clear line (or several, one an error)
       ConfigError     everything that is wrong with an experiment, found at once
+      DivergedError   a loss that is not finite
 
     Stopped           a signal came, and what was under way is kept
 
@@ -21,6 +22,10 @@ class ConfigError(TrainError):
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
+
+
+class DivergedError(TrainError):
+    """A training whose loss is no longer finite."""
 
 
 class Stopped(Exception):

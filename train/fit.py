@@ -16,16 +16,24 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from train.build import build_model, build_step, describe_model, load_weights, model_tensors
+from train.build import (
+    build_model,
+    build_step,
+    check_batch_norm,
+    describe_model,
+    load_weights,
+    model_tensors,
+    trainable,
+)
 from train.config import Config
-from train.errors import Stopped, TrainError
+from train.errors import DivergedError, Stopped
 from train.evaluate import evaluated, gather, run_model
 from train.metrics import compute
 from train.metrics_log import MetricsLog
 from train.progress import TrainingProgress, say
 from train.runs.layout import CHECKPOINTS, METRICS
 from train.seeds import batch_bounds, epoch_order
-from train.selection import Score, epochs_done, milestones
+from train.selection import Score, epochs_done, milestones, score_of
 from train.snapshots import Snapshots, State
 from train.step import AnswerModel
 from train.tables import ResidentTable
@@ -113,13 +121,12 @@ class Training:
         self.config, self.data, self.tables = config, data, tables
         self.what, self.folder, self.watch = what, folder, watch
         self.part, self.selection = data.parts["train"], data.parts[data.selection]
-        truth = self.part.truth
-        self.trainable = ((truth >= 0) & (truth < len(data.vocabulary))).nonzero()[:, 0]
+        self.trainable = trainable(data)
         self.bounds = batch_bounds(len(self.trainable), config.train.batch_size)
         self.total = config.train.epochs * len(self.bounds)
         self.model = build_model(config, data, tables)
-        _check_batch_norm(self.model, self.bounds)
-        self.engine = build_step(config, self.model, total_steps=self.total)
+        check_batch_norm(self.model, self.bounds)
+        self.engine = build_step(config, data, self.model, total_steps=self.total)
         pace = {"steps_per_epoch": len(self.bounds), "total": self.total}
         self.evaluations = milestones(config.train.evaluate_every, **pace)
         self.saves = milestones(config.train.snapshot_every, **pace)
@@ -238,9 +245,9 @@ class Training:
             self._seconds += time.perf_counter() - self._began
             self._began = None
 
-    def _not_finite(self, what: str, step: int, rate: float) -> TrainError:
+    def _not_finite(self, what: str, step: int, rate: float) -> DivergedError:
         last = f"the last finite snapshot is {self._saved[1]}" if self._saved else "no snapshot yet"
-        return TrainError(
+        return DivergedError(
             f"{self.what}: step {step + 1} (epoch {step // len(self.bounds) + 1}): {what} at "
             f"learning rate {rate:.3g}; {last}; lower optimizer.lr, add schedule.warmup_steps, or "
             "look for values that are not finite in the table"
@@ -257,7 +264,11 @@ class Training:
         )
         record = evaluated(self.selection, outputs, len(self.data.vocabulary))
         values, _ = compute(record, ("accuracy", "cross_entropy"))
-        self.score = self._score(values)
+        score = score_of(values, self.step)
+        if score is None:
+            what = f"the cross-entropy of {self.data.selection} is {values['cross_entropy']}"
+            raise self._not_finite(what, self.step - 1, self.engine.lr(self.step - 1))
+        self.score = score
         epoch = epochs_done(self.step, len(self.bounds))
         row = {"step": self.step, "epoch": epoch, "part": self.data.selection, **values}
         self.log.row(row)
@@ -271,16 +282,6 @@ class Training:
         best = f"best {self.best.accuracy:.4f}"
         figures = f"{self.data.selection} accuracy {self.score.accuracy:.4f}, {best}"
         self.progress.evaluated(self.step, figures)
-
-    def _score(self, values: Mapping[str, float | None]) -> Score:
-        accuracy, nats = values["accuracy"], values["cross_entropy"]
-        assert accuracy is not None  # load_data refuses a selection part without labels
-        if nats is not None and not math.isfinite(nats):
-            rate = self.engine.lr(self.step - 1)
-            what = f"the cross-entropy of {self.data.selection} is {nats}"
-            raise self._not_finite(what, self.step - 1, rate)
-        # without any truth among the classes there is nothing to compare
-        return Score(self.step, accuracy, math.inf if nats is None else nats)
 
     def _save_once(self) -> Path:
         """A snapshot of where the training stands, unless it is there already; its path."""
@@ -300,12 +301,3 @@ class Training:
             **describe_model(self.config, self.tables, self.data.vocabulary),
         }
         return model_tensors(self.model, self.tables), description
-
-
-def _check_batch_norm(model: torch.nn.Module, bounds: list[tuple[int, int]]) -> None:
-    smallest = min(last - first for first, last in bounds)
-    if smallest == 1 and any(isinstance(m, torch.nn.BatchNorm1d) for m in model.modules()):
-        raise TrainError(
-            "batch normalisation needs at least 2 examples in every batch, found a batch of 1; "
-            "train on more examples, raise train.batch_size, or set head.batch_norm=false"
-        )

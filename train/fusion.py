@@ -93,7 +93,7 @@ class Product(nn.Module):
         for modality, projection in self.projections.items():
             projected = self._activate(projection(inputs[modality]))
             if self.l2:
-                projected = functional.normalize(projected, dim=1)
+                projected = functional.normalize(projected, dim=-1)
             product = projected if product is None else product * projected
         assert product is not None
         return product * self.out_features**0.5 if self.l2 else product

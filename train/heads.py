@@ -126,7 +126,7 @@ class CosineHead(nn.Module):
         self.answer_bias = nn.Parameter(torch.zeros(num_answers)) if answer_bias else None
 
     def forward(self, fused: torch.Tensor) -> torch.Tensor:
-        predicted = functional.normalize(self.output(self.layers(fused)).float(), dim=1)
+        predicted = functional.normalize(self.output(self.layers(fused)).float(), dim=-1)
         logits = predicted @ self.answers.T
         if self.log_scale is not None:
             logits = logits * self.scale()

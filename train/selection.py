@@ -45,6 +45,15 @@ class Score:
         return cls(found["step"], found["accuracy"], math.inf if nats is None else nats)
 
 
+def score_of(values: Mapping[str, float | None], step: int) -> Score | None:
+    """The score of an evaluation's metrics; None where the cross-entropy is not finite."""
+    accuracy, nats = values["accuracy"], values["cross_entropy"]
+    assert accuracy is not None  # load_data refuses a selection part without labels
+    if nats is None:  # no truth is a class: there is nothing to compare
+        return Score(step, accuracy, math.inf)
+    return Score(step, accuracy, nats) if math.isfinite(nats) else None
+
+
 def milestones(every: float, *, steps_per_epoch: int, total: int) -> frozenset[int]:
     """Steps after which something is due: every so many epochs (a fraction is allowed, 0 = never)
     and after the last."""

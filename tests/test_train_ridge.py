@@ -1,0 +1,115 @@
+"""Closed-form heads against a direct solution, and on a small real cache."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from test_train_small_cache import build_cache, small_dataset
+
+import vqa_cache
+from train.config import Experiment, check
+from train.errors import TrainError
+from train.ridge import PATH, RidgePath, command, fit_head, moments
+from train.training_data import load_data
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that no test changes."""
+    folder = tmp_path_factory.mktemp("small") / "cache"
+    build_cache(folder, small_dataset())
+    return folder
+
+
+def direct(
+    x: np.ndarray, truth: np.ndarray, classes: int, strength: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and bias by solving the normal equations with an extra, unpunished column of 1."""
+    design = np.hstack([x, np.ones((len(x), 1))])
+    punished = np.diag([strength] * x.shape[1] + [0.0])
+    solved = np.linalg.solve(design.T @ design + punished, design.T @ np.eye(classes)[truth])
+    return solved[:-1], solved[-1]
+
+
+def test_every_lambda_is_the_direct_solution() -> None:
+    draw = np.random.default_rng(0)
+    x, truth = draw.normal(3, 2, (90, 7)), draw.integers(0, 4, 90)
+    x[:, 6] = x[:, 5]  # a direction without variance
+    tensors = torch.from_numpy(x), torch.from_numpy(truth)
+    batches = [(tensors[0][a:b], tensors[1][a:b]) for a, b in ((0, 40), (40, 41), (41, 90))]
+    path = RidgePath(moments(batches, width=7, classes=5))  # class 4 never occurs
+    assert len(path.lambdas) == len(PATH)
+    for strength, predicted in zip(path.lambdas, path.predictions(tensors[0]), strict=True):
+        weights, bias = direct(x, truth, 5, strength)
+        found_weights, found_bias = path.weights(strength)
+        np.testing.assert_allclose(found_weights.numpy(), weights, atol=1e-8)
+        np.testing.assert_allclose(found_bias.numpy(), bias, atol=1e-8)
+        assert predicted.tolist() == (x @ weights + bias).argmax(axis=1).tolist()
+
+
+def test_lambda_is_chosen_on_the_selection_part(cache: Path) -> None:
+    opened = vqa_cache.open(cache)
+    image, text = (table.name for table in opened.tables.values())
+    values = {
+        "features": {"dataset": "tiny", "image": image, "text": text, "normalise": "none"},
+        "head": {"name": "linear"},
+        "optimizer": {"name": "adamw", "lr": 1.0},
+    }
+    data = load_data(Experiment("ridge", check(values), ""), opened)
+    head = fit_head(data, image, text)
+
+    def rows(name: str) -> tuple[np.ndarray, np.ndarray]:
+        part = data.parts[name]
+        pieces = [table.gather(part.items[m]).clone() for m, table in data.tables.items()]
+        return torch.cat(pieces, dim=1).double().numpy(), part.truth.numpy()
+
+    x, truth = rows("train")
+    val, val_truth = rows("val")
+    eigenvalues = np.linalg.eigvalsh(np.cov(x.T, bias=True) * len(x))
+    expected = []
+    for share in PATH:
+        weights, bias = direct(x, truth, len(data.vocabulary), share * eigenvalues.mean())
+        expected.append(((val @ weights + bias).argmax(axis=1) == val_truth).mean())
+    np.testing.assert_allclose(head.path, expected)
+    assert head.accuracy == max(expected)
+    assert head.strength == max(
+        s for s, a in zip(PATH, expected, strict=True) if a == max(expected)
+    )
+
+
+def test_tables_and_pairs_are_ranked(cache: Path) -> None:
+    line = ["features.dataset=tiny", "--cache", str(cache)]
+    done = CliRunner().invoke(command, [*line, "--json"], catch_exceptions=False)
+    found = json.loads(done.stdout)
+    kinds = {(bool(head["image"]), bool(head["text"])) for head in found["heads"]}
+    assert kinds == {(True, False), (False, True), (True, True)}
+    accuracies = [head["accuracy"] for head in found["heads"]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert found["reasons"] == {}
+    assert len(found["lambdas"]) == len(found["heads"][0]["path"])
+    assert {head["width"] for head in found["heads"]} == {8, 16}
+    done = CliRunner().invoke(command, line, catch_exceptions=False)
+    assert "ridge heads" in done.stdout
+
+
+def test_what_cannot_be_ranked_is_told(cache: Path) -> None:
+    with pytest.raises(TrainError, match=r"head.name=mlp: ridge takes features.dataset"):
+        command.main(["head.name=mlp", "--cache", str(cache)], standalone_mode=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "train.ridge", "features.dataset=other", "--cache", str(cache)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no table can be trained on: ")
+    assert "no split other/train; the cache has: tiny/test, tiny/train" in done.stderr

@@ -1,0 +1,55 @@
+"""The cross-entropy of every lane, with the options of `train.losses.CrossEntropy` by lane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from train.losses import IGNORED, CrossEntropy
+
+
+class LaneCrossEntropy:
+    """Logits float32 [lanes, batch, answers], targets int64 [batch] -> losses [lanes], in nats."""
+
+    def __init__(self, losses: Sequence[CrossEntropy], device: torch.device | None = None) -> None:
+        self._tempered = any(loss.temperature != 1 for loss in losses)
+        self._smoothed = any(loss.label_smoothing for loss in losses)
+        self._temperature = torch.tensor([loss.temperature for loss in losses], device=device)
+        self._smoothing = torch.tensor([loss.label_smoothing for loss in losses], device=device)
+        self._weights: torch.Tensor | None = None
+        given = [loss.weights for loss in losses if loss.weights is not None]
+        if given:
+            even = torch.ones_like(given[0])
+            every = [even if loss.weights is None else loss.weights for loss in losses]
+            self._weights = torch.stack(every).to(device)
+
+    def keep(self, lanes: torch.Tensor) -> None:
+        """Go on with some of the lanes, int64 [k]."""
+        self._temperature, self._smoothing = self._temperature[lanes], self._smoothing[lanes]
+        self._weights = None if self._weights is None else self._weights[lanes]
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        lanes = len(logits)
+        if self._tempered:
+            logits = logits / self._temperature[:, None, None]
+        log_shares = logits.log_softmax(dim=-1)
+        kept = targets != IGNORED
+        index = targets.clamp_min(0)
+        weight = kept.to(logits.dtype).expand(lanes, -1)
+        if self._weights is not None:
+            weight = self._weights[:, index] * kept
+        truth = log_shares.gather(2, index.expand(lanes, -1)[:, :, None])[:, :, 0]
+        total = (truth * weight).sum(dim=1)
+        if self._smoothed:
+            total = torch.lerp(total, self._spread(log_shares, kept), self._smoothing)
+        sums = weight.sum(dim=1)
+        return -total / torch.where(sums > 0, sums, 1)
+
+    def _spread(self, log_shares: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """Sum over examples of the (weighted) mean over answers of log-shares, [lanes]."""
+        if self._weights is None:
+            means = log_shares.mean(dim=2)
+        else:
+            means = torch.bmm(log_shares, self._weights[:, :, None])[:, :, 0] / log_shares.shape[2]
+        return (means * kept).sum(dim=1)

@@ -1,0 +1,74 @@
+"""AdamW for all lanes at once, with a learning rate and a weight decay for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+
+class LaneAdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101).
+
+    The arithmetic of `torch.optim.AdamW`: bias-corrected moments, eps added to the root. Rates are
+    computed in float64 and applied in the parameters' type.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        decays: Sequence[bool],
+        *,
+        lr: torch.Tensor,
+        weight_decay: torch.Tensor,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        """
+        Args:
+            parameters: lanes first.
+            decays: which of them decay.
+            lr, weight_decay: float64 [lanes].
+        """
+        self.parameters = list(parameters)
+        self.decays = list(decays)
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.beta1, self.beta2, self.eps = beta1, beta2, eps
+        self.updates = 0
+        self._mean = [torch.zeros_like(p) for p in self.parameters]
+        self._square = [torch.zeros_like(p) for p in self.parameters]
+
+    def keep(self, lanes: torch.Tensor) -> None:
+        """Go on with some of the lanes, int64 [k]; the parameters are left to the model."""
+        self.lr, self.weight_decay = self.lr[lanes], self.weight_decay[lanes]
+        self._mean = [moment[lanes] for moment in self._mean]
+        self._square = [moment[lanes] for moment in self._square]
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        """Update from the gradients, with every lane's rate times `factor`."""
+        self.updates += 1
+        rate = self.lr * factor
+        size = rate / (1 - self.beta1**self.updates)
+        shrink = 1 - rate * self.weight_decay
+        root = (1 - self.beta2**self.updates) ** 0.5
+        for parameter, decays, mean, square in zip(
+            self.parameters, self.decays, self._mean, self._square, strict=True
+        ):
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            if decays:
+                parameter.mul_(_beside(shrink, parameter))
+            mean.lerp_(gradient, 1 - self.beta1)
+            square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
+            update = square.sqrt().div_(root).add_(self.eps)
+            torch.div(mean, update, out=update)
+            parameter.sub_(update.mul_(_beside(size, parameter)))
+
+
+def _beside(values: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """[lanes] as [lanes, 1, ...] of a parameter's type."""
+    return values.to(parameter.dtype).view(-1, *[1] * (parameter.ndim - 1))

@@ -1,0 +1,125 @@
+"""`python -m train.sweep EXP [EXP ...] KEY=V1,V2 KEY=log:LO:HI ...`: a sweep."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from train.command_line import run_command
+from train.errors import ConfigError
+
+TRIALS = 32  # where --trials is not given
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("words", nargs=-1, required=True, metavar="EXP... KEY=V1,V2...")
+@click.option("--trials", type=click.IntRange(min=1), help=f"Of each experiment; {TRIALS}.")
+@click.option(
+    "--sampler",
+    type=click.Choice(["grid", "random", "tpe"]),
+    help="By default grid where every key lists its values, otherwise tpe.",
+)
+@click.option(
+    "--pruner",
+    type=click.Choice(["none", "halving"]),
+    default="none",
+    show_default=True,
+    help="halving stops the worse half of a pack after 1/8, 1/4 and 1/2 of the epochs.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--lanes",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Trials that share a pass at most.",
+)
+@click.option(
+    "--winners",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Best trials of each experiment that are trained again alone, with three seeds.",
+)
+@click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    words: tuple[str, ...],
+    trials: int | None,
+    sampler: str | None,
+    pruner: str,
+    seed: int,
+    lanes: int,
+    winners: int,
+    cache: Path,
+    runs: Path,
+    as_json: bool,
+) -> None:
+    """Train many settings of experiments; those of one shape share a pass over the data.
+
+    A KEY=VALUE without a comma or a range is set for every trial. The same command again goes on
+    where it was stopped.
+    """
+    from rich.console import Console
+
+    from train.fit import Watch
+    from train.progress import say
+    from train.sweep.report import print_sweep
+    from train.sweep.run import Request, sweep
+    from train.sweep.space import parse_space
+    from vqa_cache.signals import StopSignal
+
+    space = parse_space(words)
+    chosen = choose_sampler(sampler, space.grid_size)
+    request = Request(
+        space=space,
+        sampler=chosen,  # type: ignore[arg-type]
+        pruner=pruner,  # type: ignore[arg-type]
+        trials=choose_trials(trials, chosen, space.grid_size),
+        seed=seed,
+        lanes=lanes,
+        winners=winners,
+    )
+    console = Console(stderr=as_json)
+    watch = Watch(console, stopping=StopSignal())
+    result = sweep(request, cache=cache, runs=runs, watch=watch)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    print_sweep(result, console)
+    say(console, f"sweep: {result['sweep']}")
+
+
+def choose_sampler(sampler: str | None, grid_size: int | None) -> str:
+    """The sampler that is meant. Raises ConfigError for a grid over a range."""
+    if sampler == "grid" and grid_size is None:
+        raise ConfigError(
+            ["--sampler grid: a range has no grid; list values (KEY=V1,V2), or use random or tpe"]
+        )
+    return sampler or ("tpe" if grid_size is None else "grid")
+
+
+def choose_trials(trials: int | None, sampler: str, grid_size: int | None) -> int:
+    """How many trials an experiment has. Raises ConfigError where that is less than a grid."""
+    if sampler != "grid" or grid_size is None:
+        return trials or TRIALS
+    if trials is not None and trials < grid_size:
+        raise ConfigError(
+            [
+                f"--trials {trials}: the grid has {grid_size} settings; raise --trials, list fewer "
+                "values, or use --sampler random"
+            ]
+        )
+    return grid_size
+
+
+def main() -> None:
+    """Run the command; it can be stopped at any time."""
+    run_command(command, "train.sweep")
+
+
+if __name__ == "__main__":
+    main()

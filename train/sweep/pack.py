@@ -1,0 +1,293 @@
+"""Trials that share a pass: finding them, and training them together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from train.build import (
+    build_loss,
+    build_model,
+    build_schedule,
+    check_batch_norm,
+    trainable,
+)
+from train.config import Config
+from train.errors import DivergedError, Stopped
+from train.evaluate import EVALUATION_BATCH, Outputs, evaluated, gather
+from train.examples import Part
+from train.fit import Watch, fit
+from train.lanes.loss import LaneCrossEntropy
+from train.lanes.optimizer import LaneAdamW
+from train.lanes.stack import LaneModel, can_stack
+from train.lanes.step import LaneStep
+from train.losses import CrossEntropy
+from train.metrics import compute
+from train.progress import TrainingProgress
+from train.seeds import batch_bounds, epoch_order
+from train.selection import Score, epochs_done, milestones, score_of
+from train.step import Precision, forward
+from train.tables import ResidentTable
+from train.training_data import TrainingData
+from vqa_cache.keys import json_digest
+
+Pruner = Literal["none", "halving"]
+Status = Literal["finished", "pruned", "diverged"]
+LANE_KEYS = (
+    "optimizer.lr",
+    "optimizer.weight_decay",
+    "head.dropout",
+    "head.dropout_input",
+    "loss.temperature",
+    "loss.label_smoothing",
+    "loss.class_weight_power",
+    "seed",
+)
+ACTIVATION_BYTES = 4 << 30
+COPIES = 6  # of an activation during a step: itself, normalised, masked, and their gradients
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial came to.
+
+    Attributes:
+        score: of its best epoch on the selection part; None where it diverged.
+        epoch: that epoch, from 1; 0 where it diverged.
+        epochs: how many it trained.
+    """
+
+    status: Status
+    score: Score | None
+    epoch: int | float
+    epochs: int | float
+
+
+def pack_key(config: Config) -> str:
+    """Trials with the same key can share a pass: nothing differs but what lanes can hold."""
+    same = {key: value for key, value in config.identity().items() if key not in LANE_KEYS}
+    return json_digest(same)
+
+
+def group(configs: Sequence[Config], lanes: int) -> list[list[int]]:
+    """Places of configs that share a pass, at most `lanes` together and no more than fit into
+    memory, in order of appearance."""
+    by_key: dict[str, list[int]] = {}
+    for place, config in enumerate(configs):
+        by_key.setdefault(pack_key(config), []).append(place)
+    packs = []
+    for places in by_key.values():
+        size = min(lanes, most_lanes(configs[places[0]]))
+        packs += [places[start : start + size] for start in range(0, len(places), size)]
+    return packs
+
+
+def most_lanes(config: Config) -> int:
+    """Lanes whose activations take at most ACTIVATION_BYTES. A function of the config alone, as
+    packs must not depend on what a machine has free."""
+    widths = config.answers.k + sum(config.head.options.get("hidden") or [])
+    each = config.train.batch_size * widths * COPIES * torch.float32.itemsize
+    return max(1, ACTIVATION_BYTES // each)
+
+
+def rungs(evaluations: frozenset[int], total: int) -> set[int]:
+    """Steps after which the worst half stops: an eighth, a quarter and half of all, moved to the
+    next one that is evaluated (successive halving, Jamieson and Talwalkar 2016,
+    arXiv:1502.07943)."""
+    found = {min(step for step in evaluations if step >= total / share) for share in (8, 4, 2)}
+    return found - {total}
+
+
+def train_pack(
+    configs: Sequence[Config], data: TrainingData, *, pruner: Pruner, what: str, watch: Watch
+) -> list[Outcome]:
+    """Train configs of one pack key on the same data; their outcomes, in the same order.
+
+    One pass for all where every part of them has a form with lanes, otherwise one after another.
+    The global random state is left as it was.
+
+    Raises:
+        TrainError: an option is out of range.
+        Stopped: a signal came; nothing of the pack is kept.
+    """
+    with torch.random.fork_rng(devices=[]):
+        first = configs[0]
+        stackable = first.optimizer.name == "adamw" and first.loss.name == "cross_entropy"
+        if not stackable or not can_stack(build_model(first, data, data.tables)):
+            return [_alone(config, data, what=what, watch=watch) for config in configs]
+        return _Pass(configs, data, pruner=pruner).run(what, watch)
+
+
+def _alone(config: Config, data: TrainingData, *, what: str, watch: Watch) -> Outcome:
+    epochs = config.train.epochs
+    try:
+        with TemporaryDirectory() as folder:
+            fitted = fit(
+                config, data, modalities=data.tables, what=what, folder=Path(folder), watch=watch
+            )
+    except DivergedError:
+        return Outcome("diverged", None, 0, epochs)
+    return Outcome("finished", fitted.score, fitted.epoch, epochs)
+
+
+class _Pass:
+    """One training of several lanes."""
+
+    def __init__(self, configs: Sequence[Config], data: TrainingData, *, pruner: Pruner) -> None:
+        self.config = configs[0]  # what it says apart from LANE_KEYS holds for all
+        self.data = data
+        self.pruner = pruner
+        self.examples = trainable(data)
+        self.bounds = batch_bounds(len(self.examples), self.config.train.batch_size)
+        models = [build_model(config, data, data.tables) for config in configs]
+        check_batch_norm(models[0], self.bounds)
+        self.step = lane_step(
+            configs, models, data, total_steps=self.config.train.epochs * len(self.bounds)
+        )
+        self.trial_of_lane = list(range(len(configs)))
+        self.best: list[Score | None] = [None] * len(configs)
+        self.outcomes: dict[int, Outcome] = {}
+        self._order = torch.empty(0)
+
+    def run(self, what: str, watch: Watch) -> list[Outcome]:
+        """Train and evaluate until no lane is left."""
+        training, per_epoch = self.config.train, len(self.bounds)
+        total = training.epochs * per_epoch
+        evaluations = milestones(training.evaluate_every, steps_per_epoch=per_epoch, total=total)
+        stops = rungs(evaluations, total) if self.pruner == "halving" else set()
+        with TrainingProgress(what, total, per_epoch, watch.console) as progress:
+            for step in range(total):
+                if watch.stopping():
+                    raise Stopped("stopped by a signal; finished packs are kept")
+                self._train_step(step)
+                done = step + 1
+                if done in evaluations:
+                    self._evaluate(done)
+                    progress.evaluated(done, self._figures())
+                if done in stops:
+                    self._halve(done)
+                if all(trial in self.outcomes for trial in self.trial_of_lane):
+                    break
+        for trial, score in enumerate(self.best):
+            self.outcomes.setdefault(trial, self._outcome("finished", score, total))
+        return [self.outcomes[trial] for trial in range(len(self.best))]
+
+    def _train_step(self, step: int) -> None:
+        part, tables = self.data.parts["train"], self.data.tables
+        epoch, number = divmod(step, len(self.bounds))
+        if number == 0:
+            n, seed = len(self.examples), self.config.data_seed
+            self._order = self.examples[epoch_order(n, data_seed=seed, epoch=epoch)]
+        first, last = self.bounds[number]
+        batch = self._order[first:last]
+        self.step(gather(part, tables, batch), part.truth[batch], step)
+
+    def _outcome(self, status: Status, score: Score | None, done: int) -> Outcome:
+        per_epoch = len(self.bounds)
+        epoch = epochs_done(score.step, per_epoch) if score else 0
+        return Outcome(status, score, epoch, epochs_done(done, per_epoch))
+
+    def _evaluate(self, done: int) -> None:
+        part = self.data.parts[self.data.selection]
+        classes = len(self.data.vocabulary)
+        precision = self.config.train.precision
+        outputs = run_lanes(self.step.model, part, self.data.tables, precision)
+        finite = self.step.finite.tolist()
+        for trial, good, own in zip(self.trial_of_lane, finite, outputs, strict=True):
+            if trial in self.outcomes:
+                continue
+            values, _ = compute(evaluated(part, own, classes), ("accuracy", "cross_entropy"))
+            score = score_of(values, done) if good else None
+            if score is None:
+                self.outcomes[trial] = self._outcome("diverged", None, done)
+            elif score.beats(self.best[trial]):
+                self.best[trial] = score
+
+    def _halve(self, done: int) -> None:
+        """Stop the worse half of the lanes that are left; diverged ones leave as well."""
+        lanes = [n for n, trial in enumerate(self.trial_of_lane) if trial not in self.outcomes]
+        ranked = sorted(lanes, key=lambda lane: self._rank(self.trial_of_lane[lane]))
+        kept = sorted(ranked[: math.ceil(len(ranked) / 2)])
+        for lane in set(lanes) - set(kept):
+            trial = self.trial_of_lane[lane]
+            self.outcomes[trial] = self._outcome("pruned", self.best[trial], done)
+        if kept:
+            self.step.keep(torch.tensor(kept))
+            self.trial_of_lane = [self.trial_of_lane[lane] for lane in kept]
+
+    def _rank(self, trial: int) -> tuple[float, float, int]:
+        score = self.best[trial]
+        assert score is not None  # a lane without a score has diverged
+        return -score.accuracy, score.cross_entropy, trial
+
+    def _figures(self) -> str:
+        left = sum(trial not in self.outcomes for trial in self.trial_of_lane)
+        scores = [score.accuracy for score in self.best if score is not None]
+        best = f", best {self.data.selection} accuracy {max(scores):.4f}" if scores else ""
+        return f"{left} of {len(self.best)} trials{best}"
+
+
+def lane_step(
+    configs: Sequence[Config], models: Sequence[nn.Module], data: TrainingData, *, total_steps: int
+) -> LaneStep:
+    """The step of all lanes; what no lane can have of its own is taken from the first config."""
+    model = LaneModel(models, [config.seed for config in configs])
+    options = configs[0].optimizer.options
+    optimizer = LaneAdamW(
+        model.parameters(),
+        model.decays,
+        lr=_by_lane(configs, "lr"),
+        weight_decay=_by_lane(configs, "weight_decay"),
+        beta1=options["beta1"],
+        beta2=options["beta2"],
+        eps=options["eps"],
+    )
+    losses = [loss for c in configs if isinstance(loss := build_loss(c, data), CrossEntropy)]
+    return LaneStep(
+        model,
+        LaneCrossEntropy(losses),
+        optimizer,
+        schedule=build_schedule(configs[0], total_steps),
+        precision=configs[0].train.precision,
+    )
+
+
+def _by_lane(configs: Iterable[Config], option: str) -> torch.Tensor:
+    values = [float(config.optimizer.options[option]) for config in configs]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def run_lanes(
+    model: LaneModel, part: Part, tables: Mapping[str, ResidentTable], precision: Precision
+) -> list[Outputs]:
+    """What every lane says about all examples of a part, as `train.evaluate.run_model` for one.
+    The five highest logits are not looked at."""
+    n, lanes = len(part), len(model.seeds)
+    predicted = torch.empty((lanes, n), dtype=torch.int64)
+    cross_entropy = torch.full((lanes, n), torch.nan, dtype=torch.float64)
+    rows = max(256, EVALUATION_BATCH // lanes)  # bounded memory: logits have a copy for each lane
+    model.eval()
+    with torch.no_grad():
+        for start in range(0, n, rows):
+            span = torch.arange(start, min(n, start + rows))
+            logits = forward(model, gather(part, tables, span), precision)
+            truth = part.truth[span]
+            inside = (truth >= 0) & (truth < logits.shape[-1])
+            predicted[:, span] = logits.argmax(dim=-1)
+            losses = functional.cross_entropy(
+                logits[:, inside].flatten(0, 1), truth[inside].repeat(lanes), reduction="none"
+            )
+            cross_entropy[:, span[inside]] = losses.view(lanes, -1).double()
+    unknown = torch.zeros(n, dtype=torch.bool).numpy()
+    return [
+        Outputs(answers.numpy(), losses.numpy(), unknown)
+        for answers, losses in zip(predicted, cross_entropy, strict=True)
+    ]
