@@ -17,7 +17,7 @@ DATASET  := $(if $(ON),features.dataset=$(ON))
 FEATURES := $(filter features.%,$(ARGS)) $(DATASET)
 STAGE1   := $(filter-out features.%,$(ARGS))
 
-.PHONY: help setup precompute train test check notebook data clean
+.PHONY: help setup precompute train sweep bench test check notebook data clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,14 @@ precompute: $(STAMP) data  ## stage 1: encode what the experiment EXP needs and 
 train: $(STAMP) data  ## stage 1, then train the experiment EXP [ON=dataset] [ARGS="..."]
 	$(PY) -m precompute --for $(EXP) $(FEATURES)
 	$(PY) -m train $(EXP) $(DATASET) $(ARGS)
+
+sweep: $(STAMP) data  ## stage 1, then sweep the experiment EXP; ARGS="KEY=V1,V2 KEY=log:LO:HI ..."
+	$(PY) -m precompute --for $(EXP) $(DATASET)
+	$(PY) -m train.sweep $(EXP) $(DATASET) $(ARGS)
+
+bench: $(STAMP)  ## the short benchmarks: python -m benchmarks lists all
+	$(PY) -m benchmarks resume --kills 20 --sigterms 5
+	$(PY) -m benchmarks registry --small
 
 test: $(DEV)  ## install what is needed and run the tests
 	$(PY) -m pytest -n 2

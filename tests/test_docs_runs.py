@@ -56,9 +56,9 @@ def test_the_tutorial_runs_as_it_is_typed(folder: Path, capsys: pytest.CaptureFi
     assert of("head.name=cosine --sort").count("cosine_answers-") == 1
     assert of("optimizer.lr=1e-4:1e-2").count("finished") == 2
     assert "95% interval" in of("compare")
-    assert re.search(r"^4 snapshots evaluated$", of("validate --pending"), re.MULTILINE)
+    assert re.search(r"^6 snapshots evaluated$", of("validate --pending"), re.MULTILINE)
     assert of("runs work").count("done, run: ") == 2
-    assert "2 folders" in of("clean --older-than 2w --yes")
+    assert "8 folders" in of("clean --older-than 2w --yes")
     assert of("GROUP BY status").split() == ["status", "n", "finished", "4"]
     assert of("rebuild").splitlines() == ["4 runs", "0 sweeps"]
     with (folder / "runs.csv").open(newline="") as file:

@@ -30,7 +30,9 @@ def test_rates_are_evenly_spaced_on_a_log_axis() -> None:
     assert len(rate_grid(1e-5, 1.0, 64)) == 64
 
 
-def test_the_named_rate_is_the_best_of_single_runs(tmp_path: Path, cache: Path) -> None:
+def test_the_named_rate_is_the_best_of_single_runs(
+    tmp_path: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     path = str(write_experiment(tmp_path))
     line = [path, "--cache", str(cache), "--rates", "4", "--low", "1e-4", "--high", "1e-1"]
     done = CliRunner().invoke(command, [*line, "--epochs", "2", "--json"], catch_exceptions=False)
@@ -40,7 +42,7 @@ def test_the_named_rate_is_the_best_of_single_runs(tmp_path: Path, cache: Path) 
     for row in found["rates"]:
         experiment = load_experiment(path, [f"optimizer.lr={row['lr']}", "train.epochs=2"])
         data = load_data(experiment, vqa_cache.open(cache))
-        folder = tmp_path / str(row["lr"])
+        folder = tmp_path_factory.mktemp("alone")
         watch = Watch(QUIET)
         alone = fit(
             experiment.config, data, modalities=data.tables, what="", folder=folder, watch=watch

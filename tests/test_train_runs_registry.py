@@ -126,7 +126,7 @@ def test_a_training_that_fails_says_why_until_it_is_trained_again(
         run_of(tmp_path, cache, "optimizer.lr=1e30", "optimizer.name=sgd")
     [row] = Registry.open(tmp_path / "runs").rows()
     assert row["status"] == "failed"
-    assert row["reason"].startswith("step ")
+    assert row["reason"].startswith("tiny_mlp: step ")
     run = run_of(tmp_path, cache)
     (run / "result.json").unlink()
     (run / "failure.txt").write_text("a reason\n")
@@ -278,7 +278,8 @@ def full_folder(tmp_path: Path, cache: Path) -> Path:
     """Runs of every kind: trained, validated, unfinished, failed; and a sweep."""
     run = run_of(tmp_path, cache, "train.snapshot_every=1")
     row = {"snapshot": "best", "epoch": 3, "part": "val", "metrics": {"new": 0.5, "none": None}}
-    row["epoch"] = json.loads((run / "checkpoints/best/model.json").read_text())["epoch"]
+    best = json.loads((run / "checkpoints/best/model.json").read_text())
+    row |= {"epoch": best["epoch"], "step": best["step"]}
     (run / "validations.jsonl").write_text(json.dumps(row) + "\n")
     runs = made_runs(tmp_path)
     append(begin_run(runs, TEXT, "a-0123456789ab"), evaluated(1, 0.5))

@@ -388,7 +388,7 @@ def test_a_stopped_process_goes_on(
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 143
-        assert b"stopped; finished packs are kept, the same command goes on" in errors
+        assert b"stopped by a signal; finished packs are kept; the same command goes on" in errors
         assert b"Traceback" not in errors
     (record,) = tmp_path.glob("runs/*/trials.jsonl")
     assert 2 <= len(record.read_text().splitlines()) < 12
