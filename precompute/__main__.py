@@ -46,7 +46,9 @@ from vqa_cache.signals import EXIT_STOPPED, StopSignal
     show_default=True,
     help="What encoders compute in.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1))
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Items; by default texts fill 2,048 tokens."
+)
 @click.option("--rows-per-shard", type=click.IntRange(min=1))
 @click.option(
     "--workers",

@@ -98,16 +98,17 @@ class Worker:
 
     def _batches(self, prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
         plan = self.table.record["batch_plan"]
-        if plan["kind"] == "by-length":  # the shard's texts all at once: token ids are small
-            prepared = iter(
-                sorted(prepared, key=lambda item: (self.encoder.length(item[1]), item[0]))
-            )
+        length = self.encoder.length
+        if plan["kind"] != "in-order":  # the shard's texts all at once: token ids are small
+            prepared = iter(sorted(prepared, key=lambda item: (length(item[1]), item[0])))
         batch: list[Prepared] = []
         for item in prepared:
-            batch.append(item)
-            if len(batch) == plan["size"]:
+            # sorted, so that the item would be the longest one, to which the others are padded
+            each = length(item[1]) if plan["kind"] == "by-tokens" else 1
+            if batch and (len(batch) + 1) * each > plan["size"]:
                 yield batch
                 batch = []
+            batch.append(item)
         if batch:
             yield batch
 

@@ -225,7 +225,8 @@ def encode_plan(
 ) -> int:
     """Repair damaged shards if asked to, then encode and commit the planned ones in order; the
     number of repaired ones."""
-    from precompute.encode import Worker  # here: a run that has nothing to do needs no torch
+    # here: a run that has nothing to do needs no torch
+    from precompute.encode import Worker
     from precompute.repair import damaged_shards, repair_shards
 
     damaged = damaged_shards(opened) if request.repair else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -128,7 +129,7 @@ def _check_settings(table: Table, settings: EncoderSettings) -> None:
     asked = {
         "--precision": (None if settings.precision == "auto" else settings.precision,
                         record["precision"]),
-        "--batch-size": (settings.batch_size, record["batch_plan"]["size"]),
+        "--batch-size": (settings.batch_size, _recorded_batch_size(record["batch_plan"])),
         "--format": (settings.container, record["container"]),
         "--rows-per-shard": (settings.rows_per_shard, record["rows_per_shard"]),
     }  # fmt: skip
@@ -138,6 +139,11 @@ def _check_settings(table: Table, settings: EncoderSettings) -> None:
                 f"table {table.name}: was begun with {option} {recorded}, asked for {wanted}; "
                 f"leave the option out, or name another --cache"
             )
+
+
+def _recorded_batch_size(plan: Mapping[str, Any]) -> int | str:
+    size: int = plan["size"]
+    return f"left out ({size:,} tokens a batch)" if plan["kind"] == "by-tokens" else size
 
 
 def _new_settings(
@@ -153,14 +159,17 @@ def _new_settings(
     if precision == "auto":
         precision = choose_precision(encoder, prepared_canaries(encoder))
     measured = measure(encoder, Numerics(precision), settings.stored)
-    size = settings.batch_size or encoder.batch_size
+    plan = {"kind": encoder.batch_kind, "size": encoder.batch_size}
+    if settings.batch_size is not None:  # so many items, instead of so many tokens
+        kind = "by-length" if encoder.batch_kind == "by-tokens" else encoder.batch_kind
+        plan = {"kind": kind, "size": settings.batch_size}
     return {
         "row_shape": list(encoder.row_shape),
         "ragged": encoder.ragged,
         "container": settings.container or "hdf5",
         "rows_per_shard": settings.rows_per_shard or ROWS_PER_SHARD[modality],
         "precision": precision,
-        "batch_plan": {"kind": encoder.batch_kind, "size": size},
+        "batch_plan": plan,
         "threads": torch.get_num_threads(),
         "canaries": measured.as_json(),
         "environment": library_versions(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from conftest import BERT, RESNET, TOKENIZER, VIT, write_dataset
 
 import vqa_cache
 from precompute.__main__ import main
+from precompute.encode import Worker
 from precompute.encoders import load_encoder
+from precompute.encoders.transformers_texts import TransformersTexts
 from precompute.errors import EncoderError
 from vqa_cache.spec import parse_spec
 
@@ -85,3 +88,32 @@ def test_the_estimate_counts_tokens(tmp_path: Path) -> None:
     assert 5 < tokens["bytes"] / rows["bytes"] < 15
     images = json.loads(run(*how, "--image", RESNET))["tables"][0]
     assert images["bytes"] == images["missing"] * 96 * 2
+
+
+def test_texts_fill_a_budget_of_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many texts as fit when all are padded to the longest; one that is too long goes alone."""
+    batches: list[list[int]] = []
+    encode = Worker._encode
+
+    def recorded(worker: Worker, batch: Any, *more: Any) -> None:
+        batches.append([len(tokens) for _, tokens in batch])
+        encode(worker, batch, *more)
+
+    monkeypatch.setattr(Worker, "_encode", recorded)
+    monkeypatch.setattr(TransformersTexts, "batch_size", 60)
+    questions = [f"is it {'very ' * n}big?" for n in range(16)] + [f"is it {'very ' * 80}big?"]
+    root = write_dataset(tmp_path / "data", images=1, train=1, test=0)
+    image = f"images/{next(root.rglob('*.*g')).name}"
+    lines = [json.dumps({"image": image, "question": q, "answer": "cat"}) for q in questions]
+    (root / "train.jsonl").write_text("\n".join(lines) + "\n")
+    how = ("--dataset", "jsonl", "--root", root, "--cache", tmp_path / "cache", "--text", BERT)
+    run(*how, "--precision", "fp32")
+    (table,) = vqa_cache.open(tmp_path / "cache").tables.values()
+    assert table.record["batch_plan"] == {"kind": "by-tokens", "size": 60}
+    tokenised = map(load_encoder(parse_spec(BERT), "text").prepare, questions)
+    assert [length for batch in batches for length in batch] == sorted(map(len, tokenised))
+    assert len(batches[-1]) == 1
+    assert batches[-1][0] > 60
+    assert all(len(batch) * batch[-1] <= 60 for batch in batches[:-1])
+    for batch, after in itertools.pairwise(batches):
+        assert (len(batch) + 1) * after[0] > 60, "no batch is closed before it is full"

@@ -18,6 +18,7 @@ from precompute.canaries import COUNT, check_drift, measure, prepared_canaries, 
 from precompute.encoders.base import Encoder
 from precompute.errors import PrecomputeError
 from precompute.numerics import Numerics, check_finite, raw_rows, to_stored
+from vqa_cache import bf16_gain
 from vqa_cache.errors import CacheError, RefusedError
 from vqa_cache.keys import canonical_json
 from vqa_cache.spec import EncoderSpec
@@ -190,7 +191,7 @@ def test_precision_is_chosen_by_measured_gain(monkeypatch: pytest.MonkeyPatch) -
     encoder = Texts()
     for gains, expected in (([1.0], "fp32"), ([9.0, 1.0], "fp32"), ([9.0, 1.4], "bf16")):
         left = iter(gains)
-        monkeypatch.setattr(numerics, "_gain", lambda *_, left=left: next(left))
+        monkeypatch.setattr(bf16_gain, "gain", lambda *_, left=left: next(left))
         assert numerics.choose_precision(encoder, [1, 2]) == expected
 
 

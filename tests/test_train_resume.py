@@ -34,6 +34,7 @@ from train.lock import locked
 from train.selection import Score, epochs_done, milestones
 from train.step import TrainingStep
 from train.trainer import train as train_run
+from vqa_cache import bf16_gain
 
 OFTEN = ("train.snapshot_every=0.4", "train.evaluate_every=0.7", "train.keep_last=3")
 HEAD = 'name = "mlp"\nhidden = [16]\ndropout = 0.1\nbatch_norm = true'
@@ -164,6 +165,36 @@ def test_what_leaves_the_id_alone_may_change_on_the_way(
     found = digests(run)
     same = ("metrics.jsonl", "predictions.test.json", "checkpoints/best/model.safetensors")
     assert all(found[name] == undisturbed[name] for name in same)
+
+
+def test_a_run_keeps_the_precision_it_was_begun_in(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = iter([True, False, False])
+    monkeypatch.setattr(bf16_gain, "pays", lambda *_: next(chosen))
+    assert train_until(tmp_path, cache, 9, "train.precision=auto") is None
+    run = train_until(tmp_path, cache, 0, "train.precision=auto")
+    assert run is not None
+    assert json.loads((run / "result.json").read_text())["precision"] == "bf16"
+    assert json.loads((run / "identity.json").read_text())["precision"] == "bf16"
+    with pytest.raises(TrainError, match=r"^train.precision = fp16 needs a CUDA device"):
+        train_until(tmp_path, cache, 0, "train.precision=fp16")
+
+
+def test_tensorboard_shows_what_the_log_says(tmp_path: Path, cache: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert train_until(tmp_path, cache, 20) is None
+    run = train_until(tmp_path, cache, 0)
+    assert run is not None
+    events = EventAccumulator(str(run)).Reload()
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    accuracies = {row["step"]: row["accuracy"] for row in rows if row.get("part") == "val"}
+    shown = {event.step: event.value for event in events.Scalars("val/accuracy")}
+    assert shown == {step: pytest.approx(value) for step, value in accuracies.items()}
+    tags = set(events.Tags()["scalars"])
+    assert {"train/train_loss", "train/lr", "train/gradient_norm"} < tags
+    assert min(event.value for event in events.Scalars("train/peak_memory_bytes")) > 1e6
 
 
 # ---------------------------------------------------------------- damage

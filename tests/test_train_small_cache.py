@@ -217,7 +217,7 @@ def write_experiment(folder: Path, name: str = "tiny_mlp", **sections: str) -> P
         ),
         "head": 'name = "mlp"\nhidden = [16]\ndropout = 0.1',
         "optimizer": 'name = "adamw"\nlr = 1e-2',
-        "train": "epochs = 3\nbatch_size = 16",
+        "train": 'epochs = 3\nbatch_size = 16\nprecision = "fp32"',  # the same on every machine
         **sections,
     }
     path = folder / f"{name}.toml"

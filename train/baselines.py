@@ -93,7 +93,7 @@ def _train(
     modality = SINGLE[name]
     fitted = fit(config, data, modalities=[modality], what=name, folder=folder, watch=watch)
     tables = {modality: data.tables[modality]}
-    precision = config.train.precision
+    precision = data.precision
     return _by_split(
         data,
         lambda part: run_model(fitted.model, part, tables, precision, stopping=watch.stopping),

@@ -40,7 +40,7 @@ def build_step(
         _make("optimizer", optimizers.lookup, config.optimizer, model),
         schedule=build_schedule(config, total_steps),
         seed=config.seed,
-        precision=config.train.precision,
+        precision=data.precision,
     )
 
 

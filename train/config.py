@@ -75,6 +75,7 @@ class Training(Section):
 
     overfit: train and evaluate on the first N examples alone (0 = off): a check that a head can
         learn at all.
+    precision: of matrix products; "auto" is bf16 where that is at least 1.3 times faster here.
     evaluate_every, snapshot_every: in epochs; a fraction is allowed. An interrupted run goes on
         from its last snapshot (0 = none but the one that a signal makes).
     keep_last, keep_best: so many of the newest and of the best snapshots are kept.
@@ -82,7 +83,7 @@ class Training(Section):
 
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(512, ge=1)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     overfit: int = Field(0, ge=0)
     snapshot_every: float = Field(1.0, ge=0, allow_inf_nan=False)
     evaluate_every: float = Field(1.0, gt=0, allow_inf_nan=False)

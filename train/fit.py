@@ -171,7 +171,7 @@ class Training:
             with self.progress:
                 self._run()
         except Stopped as stopped:
-            path = self._save_once()
+            path = self.save()
             step = f"step {self.step:,} of {self.total:,}"
             raise Stopped(f"{self.what}: {stopped} after {step}, kept in {path}") from None
         finally:
@@ -189,14 +189,15 @@ class Training:
             if due and self.step in self.evaluations:
                 self._evaluate()
             if self.step in self.saves:
-                self._save_once()
+                self.save()
             if self.step == self.total:
                 return
             if self.watch.stopping():
                 raise Stopped("stopped by a signal")
-            self._train_step()
+            self.train_step()
 
-    def _train_step(self) -> None:
+    def train_step(self) -> None:
+        """Gather the next batch, update the model, note the loss."""
         if self._began is None:
             self._began = time.perf_counter()
         epoch, number = divmod(self.step, len(self.bounds))
@@ -259,7 +260,7 @@ class Training:
             self.model,
             self.selection,
             self.tables,
-            self.config.train.precision,
+            self.data.precision,
             stopping=self.watch.stopping,
         )
         record = evaluated(self.selection, outputs, len(self.data.vocabulary))
@@ -283,7 +284,7 @@ class Training:
         figures = f"{self.data.selection} accuracy {self.score.accuracy:.4f}, {best}"
         self.progress.evaluated(self.step, figures)
 
-    def _save_once(self) -> Path:
+    def save(self) -> Path:
         """A snapshot of where the training stands, unless it is there already; its path."""
         self._read_losses()
         state = State(self.step, self.score, self.best, self.log.sync())

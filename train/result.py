@@ -73,7 +73,7 @@ def compose(
         "environment": environment(),
         "cache_digest": data.digest,
         "seed": config.seed,
-        "precision": config.train.precision,
+        "precision": data.precision,
     }
 
 

@@ -151,6 +151,10 @@ class ResidentTable:
         """Rows of the table as rows of this object, which `gather` takes."""
         return self._place[rows]
 
+    def all_rows(self) -> torch.Tensor:
+        """Every row that was asked for, [rows, width] in compute type."""
+        return self._values if self.resident else self.normaliser(self._values.float())
+
     def gather(self, items: ItemRows, out: torch.Tensor | None = None) -> torch.Tensor:
         """Rows of a batch, [batch, width] in compute type.
 

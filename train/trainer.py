@@ -53,9 +53,10 @@ def train(
     """
     started = time.perf_counter()
     data = load_data(experiment, vqa_cache.open(cache))
-    load_seconds = time.perf_counter() - started
-
     folder = choose_folder(experiment, data.digest, runs, new=new)
+    if folder.precision not in (None, data.precision):  # what it was begun in
+        data = load_data(experiment, vqa_cache.open(cache), precision=folder.precision)
+    load_seconds = time.perf_counter() - started
     if folder.finished:
         say(console, f"{folder.path.name}: already finished; --new trains it again")
         return folder.path
@@ -65,7 +66,7 @@ def train(
         closing(Registry.open(runs)) as registry,
     ):
         tell(experiment, data, folder, console=console)
-        folder.begin(experiment)
+        folder.begin(experiment, data.precision)
         index = partial(registry.index_run, folder.path)
         index()
         watch = Watch(console, stopping=stopping, row=events.row, evaluated=index)
@@ -79,6 +80,14 @@ def train(
         finally:
             index()
     return folder.path
+
+
+def tables_told(data: TrainingData) -> str:
+    """Where the tables are."""
+    mapped = [modality for modality, table in data.tables.items() if not table.resident]
+    if not mapped:
+        return "tables in memory"
+    return f"{' and '.join(mapped)} rows mapped from files, the page cache holds what it can"
 
 
 def train_and_measure(
@@ -114,6 +123,7 @@ def tell(
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in data.parts.items())
     held = " (held out: a tenth of the images of train)" if data.held_out else ""
     say(console, f"{folder.path.name}: {sizes} examples; {len(data.vocabulary):,} answers")
+    say(console, f"computed in {data.precision}, {tables_told(data)}")
     say(console, f"epochs are selected on {data.selection}{held}")
     for note in data.notes:
         say(console, note)
@@ -132,7 +142,7 @@ def evaluate_parts(
     """`metrics` of the result: every part evaluated once, with the selected weights. Predictions
     of every part but train go into the run's folder."""
     metrics = {}
-    precision = experiment.config.train.precision
+    precision = data.precision
     for name, part in data.parts.items():
         outputs = run_model(fitted.model, part, data.tables, precision, stopping=stopping)
         metrics[name] = measure(part, outputs, data.vocabulary)

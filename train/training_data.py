@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,8 @@ from train.examples import (
     make_part,
 )
 from train.lookup import takes
-from train.step import COMPUTE_TYPES
+from train.precision import choose_precision
+from train.step import COMPUTE_TYPES, Precision
 from train.tables import ItemRows, ResidentTable, distinct, fit_normaliser
 from train.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
 from vqa_cache import CacheError, text_key
@@ -44,7 +46,8 @@ class TrainingData:
         parts: "train", the part that selects epochs, and every other split.
         selection: name of the part that selects epochs.
         held_out: whether that part is a tenth of train instead of a split.
-        tables: modality -> resident rows.
+        tables: modality -> resident rows, in the type of `precision`.
+        precision: what matrix products are computed in.
         answer_vectors: float32 [answers, width] for heads that take them.
         digest: over examples, tables, rows and vocabulary.
         digests: the same for each modality alone, without the answer vectors.
@@ -56,14 +59,20 @@ class TrainingData:
     held_out: bool
     vocabulary: Vocabulary
     tables: Mapping[str, ResidentTable]
+    precision: Precision
     answer_vectors: torch.Tensor | None
     digest: str
     digests: Mapping[str, str]
     notes: Sequence[str]
 
 
-def load_data(experiment: Experiment, cache: Cache) -> TrainingData:
+def load_data(
+    experiment: Experiment, cache: Cache, precision: Precision | None = None
+) -> TrainingData:
     """Join an experiment's splits with its tables.
+
+    Args:
+        precision: what an earlier attempt of the run chose; None chooses.
 
     Raises:
         TrainError: a table, split or answer text is missing, or the cache is unfinished; the text
@@ -82,7 +91,8 @@ def load_data(experiment: Experiment, cache: Cache) -> TrainingData:
     joined, selection = _select(joined, config)
     vocabulary = _vocabulary(joined["train"], config)
     answer_table = _answer_table(cache, config, command)
-    resident, items = _resident(tables, joined, config)
+    precision = precision or _precision(tables, len(vocabulary), config)
+    resident, items = _resident(tables, joined, config, COMPUTE_TYPES[precision])
     parts = {name: make_part(name, part, items[name], vocabulary) for name, part in joined.items()}
     _check_labels(parts, selection, vocabulary)
     read = {**tables, "answer": answer_table} if answer_table is not None else tables
@@ -95,6 +105,7 @@ def load_data(experiment: Experiment, cache: Cache) -> TrainingData:
         held_out=selection not in (*splits, "train"),
         vocabulary=vocabulary,
         tables=resident,
+        precision=precision,
         answer_vectors=vectors,
         digest=_with_vocabulary(digest_of(joined, read), vocabulary),
         digests={
@@ -188,21 +199,35 @@ def _vocabulary(train: Joined, config: Config) -> Vocabulary:
     return most_frequent(counts, k=answers.k, normalised=normalised, other=answers.other)
 
 
+def _precision(tables: Mapping[str, Table], answers: int, config: Config) -> Precision:
+    """For the first layer of the head: its first hidden layer, or its output."""
+    hidden = config.head.options.get("hidden") or [answers]
+    return choose_precision(
+        config.train.precision,
+        rows=config.train.batch_size,
+        inner=sum(math.prod(table.row_shape) for table in tables.values()),
+        outer=hidden[0],
+    )
+
+
 def _resident(
-    tables: Mapping[str, Table], joined: Mapping[str, Joined], config: Config
+    tables: Mapping[str, Table],
+    joined: Mapping[str, Joined],
+    config: Config,
+    compute_type: torch.dtype,
 ) -> tuple[dict[str, ResidentTable], dict[str, dict[str, ItemRows]]]:
     """Resident tables of the rows that any part uses, and each part's rows in them."""
     resident: dict[str, ResidentTable] = {}
     items: dict[str, dict[str, ItemRows]] = {name: {} for name in joined}
     for modality, table in tables.items():
-        source = table.tensor()
+        source = table.read() if config.load == "read" else table.tensor()
         source = source.reshape(len(source), -1)
         rows = {name: part.items[modality].rows.numpy() for name, part in joined.items()}
         resident[modality] = ResidentTable(
             source,
             distinct(np.concatenate(list(rows.values())), len(source)),
             fit_normaliser(config.features.normalise, source, rows["train"]),
-            compute_type=COMPUTE_TYPES[config.train.precision],
+            compute_type=compute_type,
             load=config.load,
         )
         for name, part in joined.items():

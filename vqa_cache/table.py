@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from vqa_cache.arrays import check_files, read_array, read_texts
 from vqa_cache.dtypes import map_tensor, torch_type
 from vqa_cache.durable import is_temporary, write_file
 from vqa_cache.errors import CacheError, DamagedError, KeyNotFoundError
-from vqa_cache.keys import KEY_BYTES, Keys, pack_keys, text_key
+from vqa_cache.keys import KEY_BYTES, Keys, pack_keys, text_key, unpack_keys
+from vqa_cache.reading import read_checked
 from vqa_cache.records import Record, encode_record, read_record
 from vqa_cache.shard import failed_keys, row_keys
 from vqa_cache.withdrawals import withdrawn_keys
@@ -104,17 +106,15 @@ class Table:
     def _live(self) -> tuple[Keys, Whole, Whole]:
         """Keys, shard and row in the shard of every row that is served; the first record of a key
         wins."""
-        seen = set(self.withdrawn)
-        keys: list[bytes] = []
-        places: list[tuple[int, int]] = []
-        for number, record in enumerate(self.shards):
-            for row, key in enumerate(row_keys(record)):
-                if key not in seen:
-                    seen.add(key)
-                    keys.append(key)
-                    places.append((number, row))
-        where = np.array(places, dtype=np.int64).reshape(-1, 2)
-        return pack_keys(keys), where[:, 0], where[:, 1]
+        packed = [pack_keys(row_keys(record)) for record in self.shards]
+        counts = [len(keys) for keys in packed]
+        keys = np.concatenate([np.empty((0, KEY_BYTES), np.uint8), *packed])
+        shard = np.repeat(np.arange(len(counts)), counts)
+        row = np.concatenate([np.empty(0, np.int64), *map(np.arange, counts)])
+        served = _first_occurrences(keys)
+        if self.withdrawn:
+            served &= [key not in self.withdrawn for key in unpack_keys(keys)]
+        return keys[served], shard[served], row[served]
 
     @property
     def keys(self) -> Keys:
@@ -227,6 +227,19 @@ class Table:
 
         Raises:
             CacheError: the table is ragged: `mapped` and `offsets` give its shards one by one.
+            DamagedError: as `read` and `mapped` do.
+        """
+        if len(self.shards) == 1 and len(self) == self.shards[0]["rows"] and not self.ragged:
+            return self.mapped(0)
+        return self.read()
+
+    def read(self) -> torch.Tensor:
+        """All rows [rows, *row_shape] in the stored type, read into memory; every block is checked
+        against its record on the way.
+
+        Raises:
+            CacheError: the table is ragged.
+            DamagedError: a file is missing, too short, or differs from its checksums.
         """
         import torch
 
@@ -236,16 +249,18 @@ class Table:
                 "whose rows have one shape; take one with tap=cls, mean or grid="
             )
         _, shard, row = self._live
-        if len(self.shards) == 1 and len(row) == self.shards[0]["rows"]:
-            return self.mapped(0)
         rows = torch.empty((len(self), *self.row_shape), dtype=torch_type(self.dtype))
-        for number in range(len(self.shards)):
-            mine = np.flatnonzero(shard == number)
-            if len(mine):
-                first, last = int(mine[0]), int(mine[-1]) + 1  # rows of a shard are consecutive
-                source = self.mapped(number)
-                picked = source if len(mine) == len(source) else source[torch.from_numpy(row[mine])]
-                rows[first:last] = picked
+        edges = np.searchsorted(shard, np.arange(len(self.shards) + 1)).tolist()
+        pieces = []
+        for number, (first, last) in enumerate(pairwise(edges)):
+            record = self.shards[number]
+            if last - first == record["rows"]:
+                pieces.append((record, rows[first:last]))
+            elif last > first:  # some of its rows are served from another shard, or withdrawn
+                whole = torch.empty((record["rows"], *self.row_shape), dtype=rows.dtype)
+                read_checked(self.folder, [(record, whole)])
+                rows[first:last] = whole[torch.from_numpy(row[first:last])]
+        read_checked(self.folder, pieces)
         return rows
 
     def rows(self, keys: Sequence[str | bytes]) -> torch.Tensor:
@@ -353,6 +368,15 @@ class Table:
 def shown_shape(record: Record) -> str:
     """Shape of a row as people read it: [50, 768]; [*, 768] has any number of tokens."""
     return f"[{', '.join([*(['*'] if record['ragged'] else []), *map(str, record['row_shape'])])}]"
+
+
+def _first_occurrences(keys: Keys) -> npt.NDArray[np.bool_]:
+    """Which of the keys [n, 16] are not equal to one before them, bool [n]."""
+    pairs = _halves(keys)
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))  # stable: equal keys stay in their order
+    first = np.ones(len(keys), dtype=np.bool_)
+    first[order[1:]] = (pairs[order[1:]] != pairs[order[:-1]]).any(axis=1)
+    return first
 
 
 def _halves(keys: Keys) -> npt.NDArray[np.uint64]:

@@ -63,7 +63,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def length(self, prepared: Any) -> int:
-        """Size by which a "by-length" batch plan sorts: tokens of a text."""
+        """Tokens of a text, by which it is sorted and batched."""
 
     @abstractmethod
     def encode(self, prepared: Sequence[Any]) -> torch.Tensor:

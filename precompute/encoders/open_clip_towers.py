@@ -130,8 +130,8 @@ class OpenClipTexts(OpenClipEncoder):
     """The text tower; a text is padded and truncated to the model's own context length."""
 
     modality = "text"
-    batch_kind = "by-length"
-    batch_size = 32
+    batch_kind = "by-tokens"
+    batch_size = 2048
 
     def __init__(self, spec: EncoderSpec, tower: Tower) -> None:
         super().__init__(spec, tower)

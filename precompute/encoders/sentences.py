@@ -110,8 +110,8 @@ class Sentences(Encoder):
 
     modality = "text"
     library = "sentence-transformers"
-    batch_kind = "by-length"
-    batch_size = 32
+    batch_kind = "by-tokens"
+    batch_size = 2048
 
     def __init__(
         self, spec: EncoderSpec, model: Any, revision: str | None, missing: Sequence[str]

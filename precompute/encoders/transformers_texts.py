@@ -22,8 +22,8 @@ class TransformersTexts(TransformersEncoder):
     """A text model of transformers; a text longer than the model allows is truncated."""
 
     modality = "text"
-    batch_kind = "by-length"
-    batch_size = 32
+    batch_kind = "by-tokens"
+    batch_size = 2048
 
     def __init__(self, spec: EncoderSpec, loaded: Loaded) -> None:
         super().__init__(spec, loaded)

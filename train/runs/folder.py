@@ -25,6 +25,7 @@ from train.config import Config, Experiment, to_toml
 from train.errors import TrainError
 from train.identity import identity_of, run_id
 from train.runs.layout import CONFIG, FAILURE, IDENTITY, RESULT
+from train.step import Precision
 from vqa_cache.durable import remove, write_file
 
 
@@ -63,12 +64,22 @@ class RunFolder:
         """Whether an earlier attempt left something."""
         return (self.path / IDENTITY).is_file()
 
-    def begin(self, experiment: Experiment) -> None:
+    @property
+    def precision(self) -> Precision | None:
+        """What the run was begun in; None where it is new."""
+        path = self.path / IDENTITY
+        kept: Precision | None = None
+        if path.is_file():
+            kept = json.loads(path.read_text(encoding="utf-8")).get("precision")
+        return kept
+
+    def begin(self, experiment: Experiment, precision: Precision) -> None:
         """Write what the run is, before anything else."""
         remove(self.path / FAILURE)
+        identity = {**self.identity, "precision": precision}
         header = f"# {experiment.name}, every default filled in\n"
         write_file(self.path / CONFIG, (header + to_toml(experiment.config.values())).encode())
-        write_file(self.path / IDENTITY, (json.dumps(self.identity, indent=1) + "\n").encode())
+        write_file(self.path / IDENTITY, (json.dumps(identity, indent=1) + "\n").encode())
 
     def fail(self, error: TrainError) -> None:
         """Write down why the training ended."""

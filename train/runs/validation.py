@@ -48,8 +48,10 @@ def validate(run: Path, cache: Path, snapshots: Sequence[Snapshot]) -> Iterator[
     """
     config = Config.model_validate(tomllib.loads((run / CONFIG).read_text(encoding="utf-8")))
     experiment = Experiment(run.name, config, f"python -m precompute --for {run / CONFIG}")
-    data = load_data(experiment, vqa_cache.open(cache))
-    trained_on = json.loads((run / IDENTITY).read_text(encoding="utf-8"))["data"]
+    identity = json.loads((run / IDENTITY).read_text(encoding="utf-8"))
+    precision = identity.get("precision")
+    data = load_data(experiment, vqa_cache.open(cache), precision=precision)
+    trained_on = identity["data"]
     if data.digest != trained_on:
         raise TrainError(
             f"{run.name}: the cache {cache} has data {data.digest}, the run was trained on "
@@ -77,7 +79,7 @@ def _figures(folder: Path, config: Config, data: TrainingData) -> dict[str, Any]
         first = " ".join(str(error).split())
         raise TrainError(f"checkpoint {folder}: does not fit the run's model: {first}") from None
     part = data.parts[data.selection]
-    outputs = run_model(model, part, data.tables, config.train.precision)
+    outputs = run_model(model, part, data.tables, data.precision)
     figures = measure(part, outputs, data.vocabulary)
     reasons = {name: why for name, why in figures["reasons"].items() if name in METRICS}
     return {

@@ -198,7 +198,7 @@ class _Pass:
     def _evaluate(self, done: int) -> None:
         part = self.data.parts[self.data.selection]
         classes = len(self.data.vocabulary)
-        precision = self.config.train.precision
+        precision = self.data.precision
         outputs = run_lanes(self.step.model, part, self.data.tables, precision)
         finite = self.step.finite.tolist()
         for trial, good, own in zip(self.trial_of_lane, finite, outputs, strict=True):
@@ -256,7 +256,7 @@ def lane_step(
         LaneCrossEntropy(losses),
         optimizer,
         schedule=build_schedule(configs[0], total_steps),
-        precision=configs[0].train.precision,
+        precision=data.precision,
     )
 
 
