@@ -23,6 +23,7 @@ from torch import nn
 
 import vqa_cache
 from benchmarks.journal_loops import journal_loop, tensor_dataset_loop
+from benchmarks.lanes import lanes_against_single_runs
 from benchmarks.scale_cache import DATASET, IMAGE, TEXT, VQA2, make_scale_cache
 from benchmarks.turns import median, ratio, take_turns
 from train.baselines import always
@@ -62,6 +63,7 @@ AGAINST_LIMIT = (
     ("cosine", 5000),
 )
 TURN_SECONDS = 1.0
+STARTS = 3  # processes whose first step is timed; the best counts
 
 
 @click.command("train")
@@ -86,6 +88,7 @@ def command(cache: Path | None, rounds: int, compiled: bool, as_json: bool) -> N
         figures |= bench.against_tensor_dataset()
         figures |= bench.shares()
         figures |= loading(cache, folder, rounds)
+        figures |= lanes_against_single_runs(rounds)
         figures |= {"precision": bench.data.precision, "environment": environment()}
     click.echo(
         json.dumps(figures) if as_json else "\n".join(f"{k}: {v}" for k, v in figures.items())
@@ -309,8 +312,8 @@ def compiled_step(
 
 
 def first_step_seconds(cache: Path, folder: Path) -> float:
-    """From process start to the first optimiser step of `linear_answers`, without `import torch`:
-    the best of three processes, with the files in the page cache."""
+    """From process start to the first optimiser step of `linear_answers`, without `import torch`,
+    with the files in the page cache."""
     overrides = [*FEATURES, "train.batch_size=5000"]
     code = (
         "import time; began = time.perf_counter(); import torch; "
@@ -320,7 +323,7 @@ def first_step_seconds(cache: Path, folder: Path) -> float:
         "print(time.clock_gettime(time.CLOCK_MONOTONIC), imported)\n"
     )
     found = []
-    for _ in range(3):
+    for _ in range(STARTS):
         began = time.clock_gettime(time.CLOCK_MONOTONIC)
         done = subprocess.run(
             [sys.executable, "-c", code], check=True, capture_output=True, text=True

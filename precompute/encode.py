@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from precompute.bottleneck import Bottleneck
 from precompute.encoders.base import Encoder
 from precompute.errors import ItemError, Stopped
 from precompute.numerics import Numerics, check_finite, raw_rows, to_stored
@@ -44,6 +45,7 @@ class Worker:
     skip_errors: bool
     advance: Callable[[int], None]
     stopping: Callable[[], bool]
+    bottleneck: Bottleneck = field(default_factory=Bottleneck)
     _running: tuple[Encoder, Numerics] | None = None
 
     def use(self, encoder: Encoder, numerics: Numerics) -> None:
@@ -91,7 +93,9 @@ class Worker:
         submit(self.lookahead)
         for position in todo:
             try:
-                yield position, ahead.popleft().result()
+                with self.bottleneck.on("preprocessing"):
+                    item = ahead.popleft().result()
+                yield position, item
             except ItemError as error:
                 self._fail(writer, position, sources[position], str(error))
             submit(1)
@@ -115,15 +119,17 @@ class Worker:
     def _encode(self, batch: list[Prepared], sources: Sequence[str], writer: ShardWriter) -> None:
         assert self._running is not None
         encoder, numerics = self._running
-        rows = numerics.encode(encoder, [item for _, item in batch])
-        stored = to_stored(rows, self.table.dtype)
+        with self.bottleneck.on("encoding"):
+            rows = numerics.encode(encoder, [item for _, item in batch])
+            stored = to_stored(rows, self.table.dtype)
         positions = [position for position, _ in batch]
         lengths = [encoder.length(item) for _, item in batch] if encoder.ragged else None
         of_row = np.repeat(positions, lengths if lengths is not None else 1)
         for index, error in check_finite(rows, stored).items():
             position = int(of_row[index])
             self._fail(writer, position, sources[position], error)
-        writer.write(positions, raw_rows(stored), lengths)
+        with self.bottleneck.on("writing"):
+            writer.write(positions, raw_rows(stored), lengths)
         self.advance(len(batch))
 
     def _fail(self, writer: ShardWriter, position: int, source: str, error: str) -> None:

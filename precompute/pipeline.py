@@ -254,9 +254,14 @@ def encode_plan(
                     encode_shards(opened, plan.shards, worker, request.workers)
                 else:
                     for planned in plan.shards:
-                        worker.write_shard(planned).commit()
+                        writer = worker.write_shard(planned)
+                        with worker.bottleneck.on("writing"):
+                            writer.commit()
             finally:
                 reporter.end()
+            if request.engine == "local":
+                told = worker.bottleneck.told(plan.missing)
+                reporter.say(f"{opened.table.name}: {told}")
     return len(damaged)
 
 

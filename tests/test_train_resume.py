@@ -197,6 +197,19 @@ def test_tensorboard_shows_what_the_log_says(tmp_path: Path, cache: Path) -> Non
     assert min(event.value for event in events.Scalars("train/peak_memory_bytes")) > 1e6
 
 
+def test_killed_while_the_last_superfluous_snapshot_is_deleted(
+    tmp_path: Path, cache: Path, undisturbed: dict[str, str]
+) -> None:
+    """It goes with the end of the run, whole or in part."""
+    run = unfinished(tmp_path, cache)
+    half = run / "checkpoints" / "step-00000024"
+    assert not half.exists()
+    half.mkdir()
+    (half / "training.safetensors").write_bytes(b"the rest is gone")
+    assert train_until(tmp_path, cache, 0) == run
+    assert digests(run) == undisturbed
+
+
 # ---------------------------------------------------------------- damage
 
 

@@ -82,6 +82,7 @@ def _single(
             if watch.stopping():
                 raise Stopped("stopped by a signal") from None
             time.sleep(0.2)
+    remove(folder)  # a kill may have come before that
     kept: dict[str, dict[str, float | None]] = json.loads(path.read_text())["splits"]
     say(watch.console, f"{name}: kept from an earlier run ({path})")
     return kept

@@ -29,7 +29,7 @@ from train.errors import TrainError
 from train.metrics_log import Position, check_log
 from train.runs.layout import BEST
 from train.selection import Score
-from vqa_cache.durable import remove, sync_folder
+from vqa_cache.durable import remove_whole, sync_folder
 
 
 @dataclass(frozen=True)
@@ -154,10 +154,11 @@ class Snapshots:
             found.rename(self.folder / BEST)
             sync_folder(self.folder)
         for path in self._paths(f"{BEST}-"):
-            remove(path)
+            remove_whole(path)
         for path in self._paths("step-"):
             if _step_of(path) not in self.scheduled:
-                remove(path)
+                remove_whole(path)
+        self._remove_superfluous()  # again: a kill may have come between the last save and this
 
     def _read(self, path: Path, log: Path) -> Snapshot:
         model, description = load_checkpoint(path)
@@ -169,19 +170,24 @@ class Snapshots:
         return Snapshot(path, state, model, training)
 
     def _prune(self, now: State) -> None:
-        found = {_step_of(path): path for path in self._paths("step-")}
         if now.step in self.scheduled:
-            due = sorted(step for step in found if step in self.scheduled)
-            scores = {step: score for step in due if (score := _score_of(found[step]))}
-            ranked = sorted(scores, key=lambda s: (-scores[s].accuracy, scores[s].cross_entropy, s))
-            kept = {now.step, *due[-self.keep_last :], *ranked[: self.keep_best]}
-            for step in [step for step in found if step not in kept]:
-                remove(found.pop(step))
-        needed = {now.best, *(best for path in found.values() for best in _best_of(path))}
+            self._remove_superfluous()
+        needed = {now.best, *(best for path in self._paths("step-") for best in _best_of(path))}
         names = {self._best_path(best) for best in needed if best}
         for path in self._paths(f"{BEST}-"):
             if path not in names:
-                remove(path)
+                remove_whole(path)
+
+    def _remove_superfluous(self) -> None:
+        """Keep the newest and the best of the scheduled snapshots."""
+        found = {_step_of(path): path for path in self._paths("step-")}
+        due = sorted(step for step in found if step in self.scheduled)
+        scores = {step: score for step in due if (score := _score_of(found[step]))}
+        ranked = sorted(scores, key=lambda s: (-scores[s].accuracy, scores[s].cross_entropy, s))
+        kept = {*due[-self.keep_last :], *ranked[: self.keep_best]}
+        for step, path in found.items():
+            if step not in kept:
+                remove_whole(path)
 
     def _best_path(self, best: Score) -> Path:
         return self.folder / f"{BEST}-{best.step:08d}"

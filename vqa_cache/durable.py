@@ -65,6 +65,14 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
+def remove_whole(path: Path) -> None:
+    """Delete a folder, present or not, so that no part of it is ever seen under its name."""
+    aside = temporary_path(path.with_name("old-" + path.name))
+    with suppress(FileNotFoundError):
+        os.rename(path, aside)
+        remove(aside)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -115,9 +123,7 @@ def publish(temporary: Path, final: Path) -> None:
     with naming(final):
         sync_tree(temporary)
         if final.is_dir():
-            grave = temporary_path(final.with_name("old-" + final.name))
-            os.rename(final, grave)
-            remove(grave)
+            remove_whole(final)
         os.replace(temporary, final)
         sync_folder(final.parent)
 

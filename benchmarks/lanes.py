@@ -1,0 +1,68 @@
+"""Many small heads in one pass against as many single trainings."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks.turns import median, ratio, take_turns
+from train import optimizers
+from train.fusion import Concat
+from train.heads import MlpHead
+from train.lanes.loss import LaneCrossEntropy
+from train.lanes.optimizer import LaneAdamW
+from train.lanes.stack import LaneModel
+from train.lanes.step import LaneStep
+from train.losses import CrossEntropy
+from train.step import AnswerModel, TrainingStep
+
+LANES, INPUTS, HIDDEN, ANSWERS, BATCH = 32, 256, 64, 100, 256
+STEPS = 20  # of a turn
+
+
+def lanes_against_single_runs(rounds: int) -> dict[str, float]:
+    """32 heads 256 -> 64 -> 100 at batch 256: steps of all heads a second, in fp32."""
+    inputs, answers = {"x": torch.randn(BATCH, INPUTS)}, torch.randint(ANSWERS, (BATCH,))
+    schedule = optimizers.constant(10**6)
+    singles = [
+        TrainingStep(
+            model,
+            CrossEntropy(),
+            optimizers.adamw(model, lr=1e-3),
+            schedule=schedule,
+            seed=seed,
+        )
+        for seed, model in enumerate(heads())
+    ]
+    model = LaneModel(heads(), list(range(LANES)))
+    rates = torch.full((LANES,), 1e-3, dtype=torch.float64)
+    optimizer = LaneAdamW(
+        model.parameters(), model.decays, lr=rates, weight_decay=torch.full_like(rates, 0.01)
+    )
+    losses = LaneCrossEntropy([CrossEntropy() for _ in range(LANES)])
+    lanes = LaneStep(model, losses, optimizer, schedule=schedule)
+
+    def together() -> float:
+        for number in range(STEPS):
+            lanes(inputs, answers, number)
+        return float(STEPS * LANES)
+
+    def alone() -> float:
+        for number in range(STEPS):
+            for single in singles:
+                single(inputs, answers, number)
+        return float(STEPS * LANES)
+
+    speeds = take_turns({"lanes": together, "single": alone}, rounds=rounds)
+    return {
+        "lanes32_small": ratio(speeds, "lanes", "single"),
+        "lanes32_small_head_steps_per_second": median(speeds, "lanes"),
+    }
+
+
+def heads() -> list[AnswerModel]:
+    """As many models of one shape, each with weights of its own."""
+    models = []
+    for seed in range(LANES):
+        torch.manual_seed(seed)
+        models.append(AnswerModel(Concat({"x": INPUTS}), MlpHead(INPUTS, ANSWERS, hidden=[HIDDEN])))
+    return models

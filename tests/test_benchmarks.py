@@ -1,0 +1,93 @@
+"""The benchmarks of stage 2 in a short form: they run, and their figures are what they say."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import vqa_cache
+from benchmarks import train as train_benchmark
+from benchmarks.__main__ import BENCHMARKS, main
+from benchmarks.scale_cache import DATASET, VQA2, Sizes, make_scale_cache
+from benchmarks.turns import median, ratio, take_turns
+from train.config import load_experiment
+from train.fit import Watch, fit
+from train.training_data import load_data
+
+SMALL = Sizes({"train": 300, "val": 60}, {"train": 4000, "val": 500}, 400, 50)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small scale cache."""
+    path = tmp_path_factory.mktemp("scale") / "cache"
+    make_scale_cache(path, SMALL)
+    return path
+
+
+def test_the_scale_cache_has_the_size_and_labels_that_can_be_learned(
+    cache: Path, tmp_path: Path
+) -> None:
+    opened = vqa_cache.open(cache)
+    train = opened.examples(f"{DATASET}/train")
+    assert (len(train), train["image_key"].nunique()) == (4000, 300)
+    assert train["answers"].map(len).eq(10).all()
+    assert train["question"].nunique() > 350
+    right = train.apply(lambda row: row["answers"].count(row["answer"]), axis=1)
+    assert 7.5 < right.mean() < 8.5
+    overrides = [*train_benchmark.FEATURES, "train.epochs=15", "train.precision=fp32"]
+    experiment = load_experiment("mlp_answers", [*overrides, "train.batch_size=100"])
+    data = load_data(experiment, opened)
+    watch = Watch(train_benchmark.Console(quiet=True))
+    fitted = fit(
+        experiment.config, data, modalities=data.tables, what="", folder=tmp_path, watch=watch
+    )
+    most_frequent = train["answer"].value_counts(normalize=True).iloc[0]
+    assert fitted.score.accuracy > most_frequent + 0.15
+
+
+def test_the_full_size_is_that_of_vqa_v2() -> None:
+    assert VQA2.images == {"train": 82_783, "val": 40_504}
+    assert VQA2.questions == {"train": 443_757, "val": 214_354}
+
+
+def test_every_figure_of_stage_2_is_a_number(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_benchmark, "TURN_SECONDS", 0.01)
+    monkeypatch.setattr(train_benchmark, "STARTS", 1)
+    monkeypatch.setattr(train_benchmark, "AGAINST_LIMIT", (("mlp1536", 64), ("cosine", 512)))
+    line = ["train", "--cache", str(cache), "--rounds", "2", "--no-compile", "--json"]
+    done = CliRunner().invoke(main, line, catch_exceptions=False)
+    figures = json.loads(done.stdout)
+    for key in ("mlp1536_b64_vs_limit", "cosine_b512_vs_gemm", "linear_b5000_vs_journal_loop",
+                "linear_b400_vs_tensordataset", "load_vs_memcpy", "load_vs_torch_load_list",
+                "validation_share", "metrics_share", "snapshot_share", "lanes32_small",
+                "first_step_seconds"):  # fmt: skip
+        assert math.isfinite(figures[key]), key
+        assert figures[key] > 0, key
+    assert figures["precision"] in ("fp32", "bf16")
+
+
+def test_turns_alternate_and_the_median_of_the_rounds_counts() -> None:
+    order: list[str] = []
+
+    def work(name: str) -> float:
+        order.append(name)
+        return 1.0
+
+    speeds = take_turns({"a": lambda: work("a"), "b": lambda: work("b")}, rounds=3)
+    assert order == ["a", "b"] * 4
+    assert [len(found) for found in speeds.values()] == [3, 3]
+    known = {"a": [1.0, 4.0, 90.0], "b": [2.0, 2.0, 3.0]}
+    assert ratio(known, "a", "b") == 2.0
+    assert median(known, "a") == 4.0
+
+
+def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
+    done = CliRunner().invoke(main, ["nope"])
+    assert done.exit_code == 2
+    listed = CliRunner().invoke(main, ["--help"]).output
+    assert all(name in listed for name in BENCHMARKS)
