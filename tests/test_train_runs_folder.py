@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from train.runs import folder as runs_module
 from train.runs.folder import load_run
 from train.trainer import train as train_run
 from train.training_data import load_data
+from vqa_cache.durable import temporary_path
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +128,18 @@ def test_baselines_are_shared_between_heads(
     monkeypatch.setattr(baselines_module, "fit", None)  # nothing is trained a second time
     second = result_of(run_of(tmp_path, cache, head='name = "cosine"\nhidden = []'))
     assert second["baselines"] == first["baselines"]
+
+
+def test_what_a_killed_run_left_of_a_baseline_is_cleared_away(tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "runs" / "baselines"
+    folder.mkdir(parents=True)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    name = temporary_path(folder / "0123.json").name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    (folder / name).write_text("half a rec")
+    run_of(tmp_path, cache)
+    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".json"]
+    assert not (folder / name).exists()
 
 
 @pytest.mark.parametrize("override", ["seed=1", "train.epochs=2", "train.batch_size=32"])

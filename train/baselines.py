@@ -25,7 +25,7 @@ from train.lock import LockedError, locked
 from train.metrics import compute
 from train.progress import say
 from train.training_data import TrainingData
-from vqa_cache.durable import remove, write_file
+from vqa_cache.durable import remove, remove_stale_temporaries, write_file
 from vqa_cache.keys import json_digest
 
 SINGLE = {"question_only": "text", "image_only": "image"}
@@ -68,6 +68,7 @@ def _single(
     digest = json_digest(
         {"config": _budget(config), "data": data.digests[modality], "code": code_digest()}
     )
+    remove_stale_temporaries(runs / "baselines")  # what a killed run was writing
     path = runs / "baselines" / f"{digest[:32]}.json"
     folder = path.with_suffix("")  # its training, until the record is there
     while not path.exists():
