@@ -28,7 +28,6 @@ IMAGE, TEXT = "timm:scale_fixture:tap=pooled", "hf:scale-fixture:tap=mean"
 DATASET = "vqa2_scale"
 WIDTH = 768
 ANNOTATORS = 10
-IMAGE_KINDS, QUESTION_KINDS = 64, 256
 NOISE_SHARE = 0.2
 ROWS_PER_SHARD = {"image": 1024, "text": 16_384}
 
@@ -41,6 +40,8 @@ class Sizes:
     questions: dict[str, int]
     distinct_questions: int
     answers: int
+    image_kinds: int = 64
+    question_kinds: int = 256
 
 
 VQA2 = Sizes(
@@ -84,23 +85,23 @@ def make_scale_cache(path: Path, sizes: Sizes, seed: int = 0) -> Cache:
     draw = np.random.default_rng(seed)
     cache = create_cache(path)
     total = sum(sizes.images.values())
-    image_kind = draw.integers(IMAGE_KINDS, size=total)
-    question_kind = draw.integers(QUESTION_KINDS, size=sizes.distinct_questions)
+    image_kind = draw.integers(sizes.image_kinds, size=total)
+    question_kind = draw.integers(sizes.question_kinds, size=sizes.distinct_questions)
     answers = [f"answer {number}" for number in range(sizes.answers)]
     questions = [
         f"what is the answer to question {number} of kind {kind}?"
         for number, kind in enumerate(question_kind.tolist())
     ]
     image_keys = [draw.bytes(16) for _ in range(total)]
-    rows = around_centres(draw, image_kind, IMAGE_KINDS)
+    rows = around_centres(draw, image_kind, sizes.image_kinds)
     write_table(cache, "image", IMAGE, image_keys, rows, None)
     texts = [*questions, *answers, "other"]
     text_kind = np.concatenate(
-        [question_kind, draw.integers(QUESTION_KINDS, size=len(texts) - len(questions))]
+        [question_kind, draw.integers(sizes.question_kinds, size=len(texts) - len(questions))]
     )
-    rows = around_centres(draw, text_kind, QUESTION_KINDS)
+    rows = around_centres(draw, text_kind, sizes.question_kinds)
     write_table(cache, "text", TEXT, [text_key(text) for text in texts], rows, texts)
-    truth = zipf(draw, sizes.answers, (IMAGE_KINDS, QUESTION_KINDS))
+    truth = zipf(draw, sizes.answers, (sizes.image_kinds, sizes.question_kinds))
     first = 0
     for split, count in sizes.questions.items():
         own = sizes.images[split]

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def command(cache: Path | None, rounds: int, compiled: bool, as_json: bool) -> N
             figures |= bench.against_journal(head)
         figures |= bench.against_tensor_dataset()
         figures |= bench.shares()
+        bench.logs.close()
         figures |= loading(cache, folder, rounds)
         figures |= lanes_against_single_runs(rounds)
         figures |= {"precision": bench.data.precision, "environment": environment()}
@@ -102,6 +104,7 @@ class Bench:
         self.folder = folder
         self.rounds = rounds
         self.compiled = compiled
+        self.logs = ExitStack()
         experiment = load_experiment("cosine_answers", [*FEATURES, f"features.answer_text={TEXT}"])
         self.data = load_data(experiment, vqa_cache.open(cache))
 
@@ -120,6 +123,7 @@ class Bench:
             config, self.data, self.data.tables, what="", folder=folder, watch=watch
         )
         training.restore()
+        self.logs.callback(training.log.close)
         return training
 
     def against_limit(self, head: str, batch_size: int) -> dict[str, float | str]:
@@ -344,3 +348,4 @@ def until_first_step(cache: str, folder: str, overrides: list[str]) -> None:
     )
     training.restore()
     training.train_step()
+    training.log.close()

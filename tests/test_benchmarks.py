@@ -18,7 +18,7 @@ from train.config import load_experiment
 from train.fit import Watch, fit
 from train.training_data import load_data
 
-SMALL = Sizes({"train": 300, "val": 60}, {"train": 4000, "val": 500}, 400, 50)
+SMALL = Sizes({"train": 300, "val": 60}, {"train": 4000, "val": 500}, 400, 50, 6, 10)
 
 
 @pytest.fixture(scope="module")

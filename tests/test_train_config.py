@@ -153,7 +153,10 @@ def test_a_required_option_is_asked_for(tmp_path: Path) -> None:
         (["features.dataset.x=1"], "features.dataset.x: dataset is a value, not a section"),
         (["head.batch_norm=true", "train.batch_size=1"], "train.batch_size = 1: expected at least"),
         (["answers.k=0"], "answers.k = 0: expected greater than or equal to 1"),
-        (["train.precision=auto"], "train.precision = 'auto': expected 'fp32' or 'bf16'"),
+        (
+            ["train.precision=int8"],
+            "train.precision = 'int8': expected 'auto', 'fp32', 'bf16' or 'fp16'",
+        ),
         (["load=fast"], "load = 'fast': expected 'auto', 'map' or 'read'"),
         (["head.hidden=[1.5]"], "head.hidden = [1.5]: expected a valid integer"),
         (["head=mlp"], "head = 'mlp': expected a section of keys"),
