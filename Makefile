@@ -47,7 +47,7 @@ train: $(STAMP) data  ## stage 1, then train the experiment EXP [ON=dataset] [AR
 	$(PY) -m train $(EXP) $(DATASET) $(ARGS)
 
 sweep: $(STAMP) data  ## stage 1, then sweep the experiment EXP; ARGS="KEY=V1,V2 KEY=log:LO:HI ..."
-	$(PY) -m precompute --for $(EXP) $(DATASET)
+	$(PY) -m precompute --for $(EXP) $(FEATURES)
 	$(PY) -m train.sweep $(EXP) $(DATASET) $(ARGS)
 
 bench: $(STAMP)  ## the short benchmarks: python -m benchmarks lists all
