@@ -327,6 +327,26 @@ def test_a_loss_that_is_not_finite_names_the_last_snapshot(
     assert "checkpoints/step-00000019;" in str(error.value)
 
 
+def test_no_snapshot_holds_weights_that_are_not_finite(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = TrainingStep.__call__
+
+    def spoilt_after_six(engine: Any, inputs: Any, targets: Any, step: int) -> torch.Tensor:
+        loss = take(engine, inputs, targets, step)
+        if step == 6:
+            next(engine.model.parameters()).data[0, 0] = torch.inf
+        return loss
+
+    monkeypatch.setattr(TrainingStep, "__call__", spoilt_after_six)
+    expected = (
+        r"step 7 \(epoch 1\): the loss was finite, but the update made weights that are not, at "
+        r"learning rate 0.01; the last finite snapshot is .*step-00000005;"
+    )
+    with pytest.raises(TrainError, match=expected):
+        train_until(tmp_path, cache, 8)
+
+
 # ---------------------------------------------------------------- when and what
 
 

@@ -290,6 +290,9 @@ class Training:
         state = State(self.step, self.score, self.best, self.log.sync())
         if self._saved is None or self._saved[0] != state:
             model, description = self._model_file()
+            if not all(bool(tensor.isfinite().all()) for tensor in model.values()):
+                what = "the loss was finite, but the update made weights that are not,"
+                raise self._not_finite(what, self.step - 1, self.engine.lr(self.step - 1))
             path = self.snapshots.save(state, model, self.engine.optimizer.state, description)
             self._saved = state, path
         return self._saved[1]

@@ -65,6 +65,8 @@ def train(
         Events(folder.path) as events,
         closing(Registry.open(runs)) as registry,
     ):
+        if folder.finished:  # by another process, between the look above and the lock
+            return folder.path
         tell(experiment, data, folder, console=console)
         folder.begin(experiment, data.precision)
         index = partial(registry.index_run, folder.path)
