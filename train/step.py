@@ -63,7 +63,8 @@ class TrainingStep:
         self, inputs: Mapping[str, torch.Tensor], targets: torch.Tensor, step: int
     ) -> torch.Tensor:
         """Update the model; returns the batch's loss, a scalar that waits for no device."""
-        torch.manual_seed(derive_seed(self.seed, "step", step))
+        seed = derive_seed(self.seed, "step", step)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed: 1.3 ms for a stack trace
         self.model.train()
         loss: torch.Tensor = self.loss(forward(self.model, inputs, self.precision), targets)
         self.optimizer.clear_gradients()
