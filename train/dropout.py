@@ -48,4 +48,5 @@ def keep_factors(
     words = torch.empty(-(-shape.numel() // 8), dtype=torch.int64, device=x.device)
     words.random_(-(2**63), None, generator=generator)
     drawn = words.view(torch.uint8)[: shape.numel()].view(shape)
-    return (drawn >= zeros).to(x.dtype).mul_(LEVELS / (LEVELS - zeros))
+    kept = drawn.ge_(zeros)  # bytes of 0 and 1: neither comparing to nor reading bool is vectorised
+    return kept.to(x.dtype).mul_(LEVELS / (LEVELS - zeros))
