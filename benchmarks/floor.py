@@ -4,6 +4,7 @@ in memory, and the processor time of decoding, spread over the cores."""
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,24 @@ class Floor:
             decoding = time.process_time() - began
         self.seconds.append((forward, decoding / len(os.sched_getaffinity(0))))
         return float(len(self._files))
+
+    def told(self, speeds: list[float]) -> dict[str, float]:
+        """Medians of the floor over stage 1's time, and of the floor's two parts.
+
+        Args:
+            speeds: images a second of stage 1, a figure for each turn but the first, which warmed
+                up.
+        """
+        forward, decoding = zip(*self.seconds[1:], strict=True)
+        shares = [
+            speed * (one + other) / len(self._files)
+            for speed, one, other in zip(speeds, forward, decoding, strict=True)
+        ]
+        return {
+            "vs_floor": round(statistics.median(shares), 3),
+            "forward_seconds": round(statistics.median(forward), 3),
+            "decoding_seconds": round(statistics.median(decoding), 3),
+        }
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def lost_shards(
     declare_missing_operators()
     for module in SHARED_BY_VICTIMS:
         importlib.import_module(module)
-    settings = EncoderSettings(precision="fp32", rows_per_shard=rows_per_shard)
+    settings = EncoderSettings(rows_per_shard=rows_per_shard)
     request = Request("jsonl", root, "", image=(spec,), settings=settings)
     shared = mmap.mmap(-1, 16)
     draw = random.Random(seed)

@@ -4,7 +4,7 @@ Things compared take turns in one run; a figure is the median over the rounds. A
 lasts from the first file opened to the last commit, into an empty cache; one of a peer from the
 same files to all rows in memory. Imports, model loading and the probe of bf16 stand outside on all
 sides and are told apart (`import_seconds`, `*_set_up_seconds`). Stage 1 computes in whatever
-`--precision auto` picks, which `precision` names for each model.
+`--precision auto` picks, which `*_precision` names.
 
 \b
 text_vs_padded_loop          MiniLM over 5,000 questions against batches of 32 padded to 30, fp32
@@ -217,8 +217,9 @@ class Bench:
         plain = f"{name}_plain_loop"
         if f"{name}_vs_plain_loop" in self.wanted:
             work[plain] = self.timed(plain, lambda: plain_image_loop(spec, files))
-        floor = Floor(stage.opened.encoder(), stage.opened.table, files)
+        floor = None
         if "pipeline_vs_floor" in self.wanted:
+            floor = Floor(stage.opened.encoder(), stage.opened.table, files)
             work["floor"] = floor.turn
         speeds = take_turns(work, rounds=self.rounds, before={name: stage.set_up})
         stage.close()
@@ -229,13 +230,8 @@ class Bench:
         if plain in work:
             figures[f"{name}_vs_plain_loop"] = ratio(speeds, name, plain)
             figures[f"{plain}_per_second"] = median(speeds, plain)
-        if "floor" in work:
-            forward, decoding = zip(*floor.seconds[1:], strict=True)  # the first one warmed up
-            pairs = zip(speeds[name], forward, decoding, strict=True)
-            shares = [speed * (one + other) / count for speed, one, other in pairs]
-            figures[f"{name}_vs_floor"] = round(statistics.median(shares), 3)
-            figures[f"{name}_forward_seconds"] = round(statistics.median(forward), 3)
-            figures[f"{name}_decoding_seconds"] = round(statistics.median(decoding), 3)
+        if floor is not None:
+            figures |= {f"{name}_{key}": value for key, value in floor.told(speeds[name]).items()}
         return figures
 
     def cosines(self) -> Figures:
@@ -319,7 +315,13 @@ KEYS = tuple(key for _, keys in COMPARISONS for key in keys)
 
 
 @click.command("precompute", help=__doc__)
-@click.option("--only", multiple=True, type=click.Choice(KEYS), help="Measure this; may repeat.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(KEYS),
+    metavar="KEY",
+    help="Measure this; may repeat.",
+)
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option("--small", is_flag=True, help="Tiny models and a few items, to try it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
