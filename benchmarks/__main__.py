@@ -10,6 +10,7 @@ import click
 # name -> "module:command"; a command takes its own options
 BENCHMARKS: dict[str, str] = {
     "make_scale_cache": "benchmarks.scale_cache:command",
+    "precompute": "benchmarks.precompute:command",
     "registry": "benchmarks.registry:main",
     "resume": "benchmarks.resume:command",
     "train": "benchmarks.train:command",

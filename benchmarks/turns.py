@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 
 
 def take_turns(
-    work: Mapping[str, Callable[[], float]], *, rounds: int = 5
+    work: Mapping[str, Callable[[], float]],
+    *,
+    rounds: int = 5,
+    before: Mapping[str, Callable[[], object]] = {},
 ) -> dict[str, list[float]]:
     """Units a second of each piece of work, one figure a round.
 
@@ -16,10 +19,13 @@ def take_turns(
 
     Args:
         work: name -> function that does a turn and returns how many units (samples, bytes) it did.
+        before: name -> what is done before each of its turns, outside the clock.
     """
     speeds: dict[str, list[float]] = {name: [] for name in work}
     for number in range(rounds + 1):
         for name, run in work.items():
+            if name in before:
+                before[name]()
             began = time.perf_counter()
             units = run()
             seconds = time.perf_counter() - began

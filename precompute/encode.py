@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,13 @@ from vqa_cache.durable import removed_on_error
 from vqa_cache.shard import ShardWriter
 from vqa_cache.table import Table
 
-Prepared = tuple[int, Any]  # planned position, preprocessed item
+
+class Prepared(NamedTuple):
+    """A preprocessed item with its planned position and its length in tokens."""
+
+    position: int
+    item: Any
+    length: int
 
 
 @dataclass
@@ -82,37 +88,40 @@ class Worker:
 
     def _prepare(self, sources: Sequence[str], writer: ShardWriter) -> Iterator[Prepared]:
         """Preprocess in worker threads, a bounded number ahead; yield in order."""
+        encoder, together = self.encoder, self.encoder.prepared_together
         todo = [position for position in range(len(sources)) if position not in writer.failed]
-        upcoming = iter(todo)
-        ahead: deque[Future[Any]] = deque()
+        upcoming = (todo[start : start + together] for start in range(0, len(todo), together))
+        ahead: deque[tuple[list[int], Future[list[Any]]]] = deque()
 
         def submit(count: int) -> None:
-            for position in islice(upcoming, count):
-                ahead.append(self.pool.submit(self.encoder.prepare, sources[position]))
+            for positions in islice(upcoming, count):
+                items = [sources[position] for position in positions]
+                ahead.append((positions, self.pool.submit(encoder.prepare_many, items)))
 
-        submit(self.lookahead)
-        for position in todo:
-            try:
-                with self.bottleneck.on("preprocessing"):
-                    item = ahead.popleft().result()
-                yield position, item
-            except ItemError as error:
-                self._fail(writer, position, sources[position], str(error))
+        submit(1 + self.lookahead // together)
+        while ahead:
+            positions, future = ahead.popleft()
+            with self.bottleneck.on("preprocessing"):
+                items = future.result()
             submit(1)
+            for position, item in zip(positions, items, strict=True):
+                if isinstance(item, ItemError):
+                    self._fail(writer, position, sources[position], str(item))
+                else:
+                    yield Prepared(position, item, encoder.length(item))
 
     def _batches(self, prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
         plan = self.table.record["batch_plan"]
-        length = self.encoder.length
         if plan["kind"] != "in-order":  # the shard's texts all at once: token ids are small
-            prepared = iter(sorted(prepared, key=lambda item: (length(item[1]), item[0])))
+            prepared = iter(sorted(prepared, key=lambda one: (one.length, one.position)))
         batch: list[Prepared] = []
-        for item in prepared:
-            # sorted, so that the item would be the longest one, to which the others are padded
-            each = length(item[1]) if plan["kind"] == "by-tokens" else 1
+        for one in prepared:
+            # sorted, so that this would be the longest one, to which the others are padded
+            each = one.length if plan["kind"] == "by-tokens" else 1
             if batch and (len(batch) + 1) * each > plan["size"]:
                 yield batch
                 batch = []
-            batch.append(item)
+            batch.append(one)
         if batch:
             yield batch
 
@@ -120,10 +129,10 @@ class Worker:
         assert self._running is not None
         encoder, numerics = self._running
         with self.bottleneck.on("encoding"):
-            rows = numerics.encode(encoder, [item for _, item in batch])
+            rows = numerics.encode(encoder, [one.item for one in batch])
             stored = to_stored(rows, self.table.dtype)
-        positions = [position for position, _ in batch]
-        lengths = [encoder.length(item) for _, item in batch] if encoder.ragged else None
+        positions = [one.position for one in batch]
+        lengths = [one.length for one in batch] if encoder.ragged else None
         of_row = np.repeat(positions, lengths if lengths is not None else 1)
         for index, error in check_finite(rows, stored).items():
             position = int(of_row[index])

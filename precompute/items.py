@@ -109,12 +109,12 @@ def collect_split(
                 f"{dataset.name}/{split}: image {dataset.root / path}: {error}; "
                 "to leave such images out: --on-error skip"
             )
-    for example in examples:
-        question = nfc(example.question)
+    for text in dict.fromkeys(example.question for example in examples):
+        question = nfc(text)
         wanted.questions.setdefault(text_key(question), question)
-        for text in (*example.answers, *([] if example.answer is None else [example.answer])):
-            for form in (text, normalise(text)):
-                wanted.answers.setdefault(text_key(form), nfc(form))
+    for text in dict.fromkeys(_answers(examples)):
+        for form in (text, normalise(text)):
+            wanted.answers.setdefault(text_key(form), nfc(form))
     return SplitColumns(
         name=split,
         columns=_columns(examples, keys),
@@ -123,6 +123,14 @@ def collect_split(
         skipped=skipped,
         empty_answers=sum(not answer for example in examples for answer in example.answers),
     )
+
+
+def _answers(examples: list[Example]) -> Iterator[str]:
+    """Every annotator's answer and the majority one, example after example."""
+    for example in examples:
+        yield from example.answers
+        if example.answer is not None:
+            yield example.answer
 
 
 def _is_unicode(example: Example) -> bool:

@@ -106,15 +106,23 @@ def precompute(
     remove_stale_temporaries(cache.path)
     memo = Memo(cache.path / "memo.sqlite")
     try:
-        wanted = Wanted()
-        for split in collect_splits(request, dataset, memo, wanted):
-            commit_split(cache, dataset, split, request, wanted, reporter)
-        results = []
-        for job in jobs(request, wanted):
-            results.append(encode_table(request, cache, memo, job, reporter, stopping))
-        return results
+        wanted = commit_splits(request, cache, dataset, memo, reporter)
+        return [
+            encode_table(request, cache, memo, job, reporter, stopping)
+            for job in jobs(request, wanted)
+        ]
     finally:
         memo.close()
+
+
+def commit_splits(
+    request: Request, cache: Cache, dataset: Dataset, memo: Memo, reporter: Reporter
+) -> Wanted:
+    """Read and commit the examples of every split; the distinct items that they need."""
+    wanted = Wanted()
+    for split in collect_splits(request, dataset, memo, wanted):
+        commit_split(cache, dataset, split, request, wanted, reporter)
+    return wanted
 
 
 def collect_splits(
@@ -160,7 +168,8 @@ def commit_split(
         skipped=split.skipped,
     )
     if new:
-        write_thumbnails(cache.path, split.columns["image_keys"], wanted.images)
+        keys = split.columns["image_keys"]
+        write_thumbnails(cache.path, keys, wanted.images, workers=request.workers)
     extra = "" if split.annotated else ", unlabelled"
     if split.empty_answers:
         extra += f", {split.empty_answers:,} empty answers"
@@ -195,10 +204,21 @@ def encode_table(
     reporter: Reporter,
     stopping: Callable[[], bool],
 ) -> TableResult:
-    """Bring one table to hold every wanted item, shard by shard."""
+    """Find or begin the table of an encoder and fill it."""
     opened = open_table(
         cache, memo, job.spec, job.modality, request.settings, remembered=not request.rehash
     )
+    return fill_table(request, opened, job, reporter, stopping)
+
+
+def fill_table(
+    request: Request,
+    opened: OpenedTable,
+    job: Job,
+    reporter: Reporter,
+    stopping: Callable[[], bool],
+) -> TableResult:
+    """Bring one table to hold every wanted item, shard by shard."""
     table = opened.table
     table.read_records()
     plan = make_plan(table, job.sources, retry_failed=request.retry_failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -14,22 +15,30 @@ COUNT = 64
 LONGER_SIDE = 96  # pixels
 
 
-def write_thumbnails(cache: Path, keys: Keys, images: Mapping[bytes, str]) -> None:
+def write_thumbnails(cache: Path, keys: Keys, images: Mapping[bytes, str], *, workers: int) -> None:
     """Keep pictures of the first COUNT images of a split that have none; unreadable ones are left
-    to the encoder to report."""
-    from precompute.encoders.images import open_image
+    to the encoder to report.
 
+    Args:
+        workers: threads that decode and write.
+    """
     folder = cache / "thumbnails"
     folder.mkdir(exist_ok=True)
-    for key in unpack_keys(keys[:COUNT]):
-        target = folder / f"{key.hex()}.jpg"
-        if target.exists():
-            continue
-        try:
-            picture = open_image(images[key])
-        except ItemError:
-            continue
-        picture.thumbnail((LONGER_SIDE, LONGER_SIDE))
-        content = BytesIO()
-        picture.save(content, "JPEG", quality=85)
-        write_file(target, content.getvalue())
+    targets = {folder / f"{key.hex()}.jpg": images[key] for key in unpack_keys(keys[:COUNT])}
+    missing = [(target, path) for target, path in targets.items() if not target.exists()]
+    with ThreadPoolExecutor(workers) as pool:
+        for written in [pool.submit(_write, target, path) for target, path in missing]:
+            written.result()
+
+
+def _write(target: Path, path: str) -> None:
+    from precompute.encoders.images import open_image
+
+    try:
+        picture = open_image(path, at_least=LONGER_SIDE)
+    except ItemError:
+        return
+    picture.thumbnail((LONGER_SIDE, LONGER_SIDE))
+    content = BytesIO()
+    picture.save(content, "JPEG", quality=85)
+    write_file(target, content.getvalue())

@@ -17,7 +17,7 @@ from precompute.__main__ import main
 from precompute.encode import Worker
 from precompute.encoders import load_encoder
 from precompute.encoders.transformers_texts import TransformersTexts
-from precompute.errors import EncoderError
+from precompute.errors import EncoderError, ItemError
 from vqa_cache.spec import parse_spec
 
 pytestmark = pytest.mark.usefixtures("libraries")
@@ -96,7 +96,7 @@ def test_texts_fill_a_budget_of_tokens(tmp_path: Path, monkeypatch: pytest.Monke
     encode = Worker._encode
 
     def recorded(worker: Worker, batch: Any, *more: Any) -> None:
-        batches.append([len(tokens) for _, tokens in batch])
+        batches.append([one.length for one in batch])
         encode(worker, batch, *more)
 
     monkeypatch.setattr(Worker, "_encode", recorded)
@@ -117,3 +117,25 @@ def test_texts_fill_a_budget_of_tokens(tmp_path: Path, monkeypatch: pytest.Monke
     assert all(len(batch) * batch[-1] <= 60 for batch in batches[:-1])
     for batch, after in itertools.pairwise(batches):
         assert (len(batch) + 1) * after[0] > 60, "no batch is closed before it is full"
+
+
+@pytest.mark.parametrize("spec", [BERT, f"st:{TOKENIZER}"])
+def test_texts_tokenised_together_are_what_each_is_alone(spec: str) -> None:
+    encoder = load_encoder(parse_spec(spec), "text")
+    together = encoder.prepare_many([*TEXTS, "\ud800", "fine"])
+    assert isinstance(together.pop(-2), ItemError)
+    for text, one in zip([*TEXTS, "fine"], together, strict=True):
+        assert_same(one, encoder.prepare(text))
+    for text, one in zip(TEXTS, encoder.prepare_many(TEXTS), strict=True):
+        assert_same(one, encoder.prepare(text))
+
+
+def assert_same(one: Any, other: Any) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert_same(one[name], other[name])
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other

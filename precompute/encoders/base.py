@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from precompute.errors import ItemError
 from vqa_cache.identity import Identity, weights_digest
 from vqa_cache.spec import EncoderSpec, Modality
 
@@ -24,6 +25,7 @@ class Encoder(ABC):
         row_shape: shape of one row; of one token, where rows are ragged.
         ragged: whether a row is as many tokens as `length` says of its item.
         batch_size: default items a batch.
+        prepared_together: items that a worker thread preprocesses in one call.
         untrained: whether its weights are random.
     """
 
@@ -35,6 +37,7 @@ class Encoder(ABC):
     batch_size: int
     batch_kind: str
     ragged: bool = False
+    prepared_together: int = 1
 
     def __init__(
         self, spec: EncoderSpec, module: torch.nn.Module, unused: Collection[str] = ()
@@ -60,6 +63,16 @@ class Encoder(ABC):
     @abstractmethod
     def prepare(self, item: Item) -> Any:
         """Decode and preprocess one item; runs in worker threads. Raises ItemError."""
+
+    def prepare_many(self, items: Sequence[Item]) -> list[Any]:
+        """What `prepare` gives for each item, or the ItemError it raises."""
+        return [self._prepared(item) for item in items]
+
+    def _prepared(self, item: Item) -> Any:
+        try:
+            return self.prepare(item)
+        except ItemError as error:
+            return error
 
     @abstractmethod
     def length(self, prepared: Any) -> int:

@@ -112,6 +112,7 @@ class Sentences(Encoder):
     library = "sentence-transformers"
     batch_kind = "by-tokens"
     batch_size = 2048
+    prepared_together = 1024  # a fast tokenizer spreads one call over the cores
 
     def __init__(
         self, spec: EncoderSpec, model: Any, revision: str | None, missing: Sequence[str]
@@ -138,9 +139,33 @@ class Sentences(Encoder):
 
     def prepare(self, item: str) -> dict[str, Any]:
         """What the model's own preprocessing gives for one text: tensors [1, tokens]."""
+        return self._preprocess([item])
+
+    def prepare_many(self, items: Sequence[str]) -> list[Any]:
+        """See `Encoder.prepare_many`."""
+        try:
+            features = self._preprocess(items)
+        except ItemError:  # one by one, to tell which it was
+            return super().prepare_many(items)
+        inside = features["attention_mask"].bool()
+        lengths = inside.sum(1).tolist()
+        if min(lengths) == 0 or max(lengths) < inside.shape[1]:  # not padded to the longest text
+            return super().prepare_many(items)
+        left = self._tokenizer.padding_side == "left"
+        spans = [slice(-length, None) if left else slice(length) for length in lengths]
+        return [
+            {
+                name: value[row : row + 1, span] if isinstance(value, torch.Tensor) else value
+                for name, value in features.items()
+            }
+            for row, span in enumerate(spans)
+        ]
+
+    def _preprocess(self, texts: Sequence[str]) -> dict[str, Any]:
+        """The model's own preprocessing: tensors [len(texts), tokens of the longest]."""
         model: Any = self.module
         try:
-            features: dict[str, Any] = dict(model.preprocess([item], prompt=self._prompt))
+            features: dict[str, Any] = dict(model.preprocess(list(texts), prompt=self._prompt))
         except (TypeError, UnicodeError) as error:  # lone surrogates
             raise ItemError("cannot be tokenised: no valid Unicode") from error
         if not features["input_ids"].numel():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ class TransformersTexts(TransformersEncoder):
     modality = "text"
     batch_kind = "by-tokens"
     batch_size = 2048
+    prepared_together = 1024  # a fast tokenizer spreads one call over the cores
 
     def __init__(self, spec: EncoderSpec, loaded: Loaded) -> None:
         super().__init__(spec, loaded)
@@ -47,12 +49,29 @@ class TransformersTexts(TransformersEncoder):
 
     def prepare(self, item: str) -> list[int]:
         """Token ids with special tokens."""
+        return self._tokenise([item])[0]
+
+    def prepare_many(self, items: Sequence[str]) -> list[Any]:
+        """See `Encoder.prepare_many`."""
         try:
-            tokens = self._tokenizer(item, truncation=True, max_length=self._max_length)
+            return list(self._tokenise(items))
+        except ItemError:  # one by one, to tell which it was
+            return super().prepare_many(items)
+
+    def _tokenise(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text. Raises ItemError where any has none."""
+        try:
+            tokens = self._tokenizer(
+                list(texts),
+                truncation=True,
+                max_length=self._max_length,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )
         except (TypeError, UnicodeError) as error:  # lone surrogates
             raise ItemError("cannot be tokenised: no valid Unicode") from error
-        ids: list[int] = tokens["input_ids"]
-        if not ids:
+        ids: list[list[int]] = tokens["input_ids"]
+        if not all(ids):
             raise ItemError("has no tokens")
         return ids
 
@@ -60,12 +79,11 @@ class TransformersTexts(TransformersEncoder):
         return len(prepared)
 
     def encode(self, prepared: Sequence[list[int]]) -> torch.Tensor:
-        width = max(map(len, prepared))
-        ids = torch.full((len(prepared), width), self._tokenizer.pad_token_id or 0)
-        mask = torch.zeros((len(prepared), width), dtype=torch.long)
-        for row, tokens in enumerate(prepared):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
+        lengths = torch.tensor([len(tokens) for tokens in prepared])
+        inside = torch.arange(int(lengths.max())) < lengths[:, None]
+        ids = torch.full(inside.shape, self._tokenizer.pad_token_id or 0)
+        ids[inside] = torch.tensor(list(chain.from_iterable(prepared)))
+        mask = inside.long()
         if self._block is not None:
             return masked_mean(self._block(input_ids=ids, attention_mask=mask), mask)
         output = self.module(input_ids=ids, attention_mask=mask)
