@@ -7,6 +7,7 @@ runs a shard again whose process was lost, so a lost process costs its unfinishe
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -155,7 +156,7 @@ def _cluster() -> Any:
     address = os.environ.get("RAY_ADDRESS", "")
     try:
         _knock(address)
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level="error")
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         told = str(error).strip().partition("\n")[0]
         raise PrecomputeError(

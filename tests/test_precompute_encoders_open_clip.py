@@ -212,7 +212,6 @@ def test_identities_tell_towers_taps_weights_and_activations_apart() -> None:
     [
         ("open_clip:no-such", "image", r"open_clip has no model 'no-such'"),
         ("open_clip:ViT-B-32", "image", r"expected one of a tag .* tags: openai"),
-        ("open_clip:ViT-B-32/no_such_tag", "image", r"no weights 'no_such_tag'; tags: openai"),
         ("open_clip:ViT-B-32/openai:random=0", "image", r"expected one of a tag"),
         ("open_clip:small-vit:random=0:gird=2", "image", r"unknown option 'gird'"),
         ("open_clip:small-vit:random=0:grid=2", "image", r"which projected is not; name a block"),
@@ -226,6 +225,15 @@ def test_what_cannot_be_is_one_clear_line(spec: str, modality: Modality, told: s
     with pytest.raises(PrecomputeError, match=told) as caught:
         load(spec, modality)
     assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_tag_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    (tmp_path / "models--someone--else").mkdir()  # with nothing downloaded, that comes first
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(PrecomputeError, match=r"no weights 'no_such_tag'; tags: openai"):
+        load("open_clip:ViT-B-32/no_such_tag")
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:

@@ -28,13 +28,13 @@ from vqa_cache.spec import EncoderSpec, Modality
 MODALITIES = ("image",)
 TAPS = ("pooled",)
 _OPTIONS = ("random", "weights", "grid", "size", "interpolation", "crop_pct")
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in a repository of the hub
 
 
 def load(spec: EncoderSpec, modality: Modality) -> Encoder:
     """See `precompute.encoders.load_encoder`."""
     check_options(spec, _OPTIONS)
     declare_missing_operators()
-    hub.check_reachable(spec)
     return TimmImages(spec, _create(spec))
 
 
@@ -45,6 +45,8 @@ def _create(spec: EncoderSpec) -> torch.nn.Module:
     if spec.model.split(".")[0] not in timm.list_models():
         near = ", ".join(timm.list_models(f"*{spec.model[:6]}*")[:8]) or "see timm.list_models()"
         raise EncoderError(f"encoder {spec}: timm has no model {spec.model!r}; near it: {near}")
+    if not random and weights is None:
+        _check_files(spec)
     seed = integer_option(spec, "random", 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -59,6 +61,16 @@ def _create(spec: EncoderSpec) -> torch.nn.Module:
     if weights is not None:
         _load_weights(spec, model, Path(weights))
     return model
+
+
+def _check_files(spec: EncoderSpec) -> None:
+    """Raise EncoderError where neither the hub nor its local cache has the weights."""
+    import timm
+
+    known = timm.get_pretrained_cfg(spec.model)
+    if known is not None and known.hf_hub_id:
+        files = (known.hf_hub_filename,) if known.hf_hub_filename else _WEIGHTS
+        hub.check_files(spec, known.hf_hub_id, *files)
 
 
 def _pinned(spec: EncoderSpec) -> dict[str, Any] | None:
@@ -83,7 +95,7 @@ def _commit(spec: EncoderSpec, module: Any) -> str | None:
     if {"random", "weights"} & spec.options.keys():
         return None
     repository = str(module.pretrained_cfg.get("hf_hub_id") or "").partition("@")[0]
-    for file in ("model.safetensors", "pytorch_model.bin"):
+    for file in _WEIGHTS:
         path = try_to_load_from_cache(repository, file, revision=spec.revision)
         if isinstance(path, str):
             return hub.commit_of(path)
