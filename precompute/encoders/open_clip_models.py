@@ -5,8 +5,9 @@ open_clip:ViT-B-32/laion2b_s34b_b79k@<revision>   the hub's revision of them
 open_clip:ViT-B-32:random=0                       seeded and untrained
 open_clip:ViT-B-32:weights=FILE                   weights from a .safetensors or .pt file
 
-Taps: `projected` (default, not normalised), `pooled` (before the projection), or a named block of
-the tower; `grid=g` pools a block of an image tower over a raster.
+Taps: `projected` (default, not normalised), `pooled` (before the projection), `tokens` (of the last
+layer: an image's patches, a text's tokens, ragged), or a named block of the tower; `grid=g` pools a
+block of an image tower over a raster.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
 MODALITIES = ("image", "text")
-TAPS = ("projected", "pooled")
+TAPS = ("projected", "pooled", "tokens")
 _OPTIONS: dict[Modality, tuple[str, ...]] = {
     "image": ("random", "weights", "grid"),
     "text": ("random", "weights"),

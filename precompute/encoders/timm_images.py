@@ -4,6 +4,8 @@ timm:resnet50.a1_in1k                             pretrained, pooled before the 
 timm:resnet50.a1_in1k@<revision>                  the hub's revision of the weights
 timm:resnet18:random=0:tap=layer2:grid=4          seeded and untrained, a block, a 4x4 raster
 timm:resnet18:weights=FILE                        weights from a .safetensors or .pth file
+
+Taps: `pooled` (default), `tokens` (all of a transformer, after its last norm), or a named block.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
 MODALITIES = ("image",)
-TAPS = ("pooled",)
+TAPS = ("pooled", "tokens")
 _OPTIONS = ("random", "weights", "grid", "size", "interpolation", "crop_pct")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in a repository of the hub
 
@@ -130,7 +132,7 @@ def _load_weights(spec: EncoderSpec, model: torch.nn.Module, path: Path) -> None
 
 
 class TimmImages(Encoder):
-    """A timm model; tap "pooled" is the input of its classifier, any other a named block."""
+    """A timm model; tap "pooled" is the input of its classifier."""
 
     modality = "image"
     library = "timm"
@@ -150,10 +152,11 @@ class TimmImages(Encoder):
             prefix_tokens=getattr(module, "num_prefix_tokens", 0),
             channels_last=getattr(module, "output_fmt", "NCHW") == "NHWC",
         )
-        self._tap = (
-            None if spec.tap == "pooled" else BlockTap(module, str(spec.tap), f"encoder {spec}")
-        )
-        self.pooling = "pooled" if self._tap is None and not self._pool.grid else self._pool.name
+        self._tap = None
+        if spec.tap not in TAPS:
+            self._tap = BlockTap(module, str(spec.tap), f"encoder {spec}")
+        own = {"pooled": "pooled", "tokens": "none"}
+        self.pooling = self._pool.name if self._pool.grid else own.get(str(spec.tap), "mean")
         with clear_failures(spec), torch.inference_mode():
             self.row_shape = tuple(self.encode([torch.zeros(self._data["input_size"])]).shape[1:])
 
@@ -175,10 +178,22 @@ class TimmImages(Encoder):
         if self._tap is not None:
             return self._pool(self._tap(x=batch))
         features = model.forward_features(batch)
+        if self.spec.tap == "tokens":
+            return self._tokens(features)
         if self._pool.grid:
             return self._pool(features)
         pooled: torch.Tensor = model.forward_head(features, pre_logits=True)
         return pooled.float()
+
+    def _tokens(self, features: torch.Tensor) -> torch.Tensor:
+        """float32 [batch, tokens, width], class and register tokens first."""
+        if features.ndim != 3 or self._pool.grid:
+            found = f"the model gives {list(features.shape[1:])}"
+            raise EncoderError(
+                f"encoder {self.spec}: tap tokens takes no grid= and needs a model of tokens, "
+                f"{found}; name tap=pooled with grid=g, or a block"
+            )
+        return features.float()
 
     def architecture(self) -> dict[str, Any]:
         # the printed modules name every activation, which the weights do not
