@@ -44,8 +44,10 @@ def check_reachable(spec: EncoderSpec) -> None:
         return  # without a tag there are no weights to have
     if spec.family in _FIRST_FILES:
         check_files(spec, repository(spec), *_FIRST_FILES[spec.family])
-    elif (reason := _no_answer()) and _nothing_downloaded():
-        raise cannot_be_had(spec, reason)
+    elif reason := _no_answer():
+        if _nothing_downloaded():
+            raise cannot_be_had(spec, reason)
+        _go_offline()
 
 
 def repository(spec: EncoderSpec) -> str:
@@ -105,7 +107,7 @@ def _refusal(spec: EncoderSpec, name: str, file: str) -> str | None:
 
 
 def _no_answer() -> str | None:
-    """Why there is no hub at all; the libraries are then told to use local files alone."""
+    """Why there is no hub at all; None where one answers."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
@@ -114,7 +116,6 @@ def _no_answer() -> str | None:
     try:
         _bounded(get_session().head, constants.ENDPOINT)
     except Exception as error:  # of the network
-        _go_offline()
         return f"{constants.ENDPOINT} does not answer: {_short(error)}"
     return None
 
@@ -153,6 +154,7 @@ def _bounded(ask: Any, url: str) -> None:
 
 
 def _go_offline() -> None:
+    """Tell the libraries to use the local cache alone: their own tries take minutes."""
     from huggingface_hub import constants
 
     os.environ["HF_HUB_OFFLINE"] = "1"  # of processes that this one starts
