@@ -38,7 +38,7 @@ RANDOM_BERT = "hf:bert:random=0:num_hidden_layers=1:num_attention_heads=2:interm
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("timm:no_such_model:random=0", r"timm has no model 'no_such_model'"),
+        ("timm:no_such_model", r"timm has no model 'no_such_model'"),
         (
             "timm:test_resnet:random=0:grind=2",
             r"unknown option 'grind'; timm knows: crop_pct, grid",

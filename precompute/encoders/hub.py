@@ -24,6 +24,7 @@ _FIRST_FILES = {  # timm and open_clip keep lists of their own
     "hf": ("config.json", "tokenizer_config.json"),
     "st": ("modules.json",),
 }
+_greeting: Future[None] | None = None  # the hub's answer to the encoder that is being loaded
 _OFFLINE = "HF_HUB_OFFLINE is set, or the hub did not answer; its local cache lacks them"
 _OTHER_WAYS = (
     "without a model hub name a local folder (dir:FOLDER, made by save_pretrained), an installed "
@@ -42,12 +43,14 @@ def check_reachable(spec: EncoderSpec) -> None:
         return
     if spec.family == "open_clip" and "/" not in spec.model:
         return  # without a tag there are no weights to have
+    global _greeting
+    _greeting = None
     if spec.family in _FIRST_FILES:
         check_files(spec, repository(spec), *_FIRST_FILES[spec.family])
-    elif reason := _no_answer():
-        if _nothing_downloaded():
-            raise cannot_be_had(spec, reason)
-        _go_offline()
+        return
+    _greeting = _greet()
+    if spec.family == "open_clip" and _nothing_downloaded() and (reason := _no_answer()):
+        raise cannot_be_had(spec, reason)
 
 
 def repository(spec: EncoderSpec) -> str:
@@ -92,7 +95,9 @@ def _refusal(spec: EncoderSpec, name: str, file: str) -> str | None:
         return _OFFLINE
     endpoint, revision = constants.ENDPOINT, spec.revision or "main"
     try:
-        _bounded(get_hf_file_metadata, hf_hub_url(name, file, revision=revision))
+        if _greeting is not None:
+            _wait(_greeting)
+        _wait(_ask(get_hf_file_metadata, hf_hub_url(name, file, revision=revision)))
     except errors.RemoteEntryNotFoundError:
         return None
     except errors.RevisionNotFoundError:
@@ -106,37 +111,37 @@ def _refusal(spec: EncoderSpec, name: str, file: str) -> str | None:
     return None
 
 
-def _no_answer() -> str | None:
-    """Why there is no hub at all; None where one answers."""
+def _greet() -> Future[None] | None:
+    """Ask the hub whether it is there, to be answered while a library is imported; None offline."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
-    if constants.is_offline_mode():
+    return None if constants.is_offline_mode() else _ask(get_session().head, constants.ENDPOINT)
+
+
+def _no_answer() -> str | None:
+    """Why there is no hub at all; None where it has answered."""
+    from huggingface_hub import constants
+
+    if _greeting is None:
         return _OFFLINE
     try:
-        _bounded(get_session().head, constants.ENDPOINT)
+        _wait(_greeting)
     except Exception as error:  # of the network
         return f"{constants.ENDPOINT} does not answer: {_short(error)}"
     return None
 
 
 def _nothing_downloaded() -> bool:
-    """Whether there is no model in the hub's local cache nor in torch's, where timm keeps those
-    that are on no hub."""
+    """Whether there is no model in the hub's local cache."""
     from huggingface_hub import constants
 
-    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    torch_home = Path(os.environ.get("TORCH_HOME", f"{caches}/torch")).expanduser()
-    kept = [
-        *Path(constants.HF_HUB_CACHE).glob("models--*"),
-        *torch_home.glob("hub/checkpoints/*"),
-    ]
-    return not kept
+    return not any(Path(constants.HF_HUB_CACHE).glob("models--*"))
 
 
-def _bounded(ask: Any, url: str) -> None:
-    """Ask in a thread that nobody waits for: looking up a name, or trying every address of it, may
-    outlast any limit on a connection. Raises what `ask` does, or TimeoutError."""
+def _ask(ask: Any, url: str) -> Future[None]:
+    """Ask in a thread that nobody has to wait for: looking up a name, or trying every address of
+    it, may outlast any limit on a connection."""
     answer: Future[None] = Future()
 
     def run() -> None:
@@ -147,6 +152,11 @@ def _bounded(ask: Any, url: str) -> None:
             answer.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
+    return answer
+
+
+def _wait(answer: Future[None]) -> None:
+    """Raise what asking raised, or TimeoutError."""
     try:
         answer.result(_SECONDS_TO_ANSWER)
     except TimeoutError:
