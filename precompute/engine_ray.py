@@ -7,6 +7,7 @@ runs a shard again whose process was lost, so a lost process costs its unfinishe
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -34,19 +35,13 @@ _IN_FLIGHT = 2  # shards a process: it has the next one at hand when it ends one
 
 @dataclass(frozen=True)
 class Setup:
-    """What a process needs to make a worker of its own.
+    """What a process needs to make a worker of its own."""
 
-    Attributes:
-        folder: where the driver runs; other paths may be relative to it.
-        table: the table's folder.
-        workers: threads that decode.
-    """
-
-    folder: str
-    table: str
+    folder: str  # where the driver runs; other paths may be relative to it
+    table: str  # the table's folder
     spec: str
     modality: Modality
-    workers: int
+    workers: int  # threads that decode
     skip_errors: bool
 
 
@@ -85,8 +80,16 @@ def encode_shards(
                 ray.cancel(reference, force=True)
             raise Stopped("stopped by a signal; committed shards are kept")
         done, _ = ray.wait(list(running), timeout=_SECONDS_BETWEEN_LOOKS)
+        try:
+            ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except ray.exceptions.RayError as error:
+            raise PrecomputeError(
+                f"engine ray: a process was lost {_RETRIES + 1} times over one shard "
+                f"({str(error).strip().splitlines()[0]}); committed shards are kept"
+            ) from error
         for reference in done:
-            _result(ray, reference)
             worker.advance(len(running.pop(reference).keys))
     remove_stale_temporaries(folder)
 
@@ -127,19 +130,6 @@ def _worker(setup: Setup) -> Worker:
     return worker
 
 
-def _result(ray: Any, reference: Any) -> Record:
-    try:
-        record: Record = ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.RayError as error:
-        raise PrecomputeError(
-            f"engine ray: a process was lost {_RETRIES + 1} times over one shard "
-            f"({str(error).strip().splitlines()[0]}); committed shards are kept"
-        ) from error
-    return record
-
-
 def _cluster() -> Any:
     """The module `ray`, connected to a cluster, which the next table will use as well."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -153,9 +143,11 @@ def _cluster() -> Any:
         return ray
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     address = os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        _knock(address)
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level="error")
+        if host and port.isdecimal():  # where nobody listens Ray itself would wait for minutes
+            socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         told = str(error).strip().partition("\n")[0]
         raise PrecomputeError(
@@ -164,10 +156,3 @@ def _cluster() -> Any:
     for number, handler in handlers.items():
         signal.signal(number, handler)  # Ray sets its own, which would exit at once
     return ray
-
-
-def _knock(address: str) -> None:
-    """Raise OSError where nobody listens at host:port; Ray itself would wait for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()

@@ -181,6 +181,46 @@ def test_blocks(pictures: list[str]) -> None:
     torch.testing.assert_close(grid.mean(1), rows, atol=1e-5, rtol=1e-4)
 
 
+def norm_outputs(tower: Any, norm: Any, batch: torch.Tensor) -> torch.Tensor:
+    """What a tower's last norm gives."""
+    seen: list[torch.Tensor] = []
+    hook = norm.register_forward_hook(lambda *call: seen.append(call[2].clone()))
+    with torch.inference_mode():
+        tower(batch)
+    hook.remove()
+    return seen[0]
+
+
+def test_patches_of_the_last_layer(pictures: list[str]) -> None:
+    encoder = load("open_clip:small-vit:random=3:tap=tokens")
+    model, preprocess = library_model("small-vit")
+    pixels = torch.stack([preprocess(Image.open(picture)) for picture in pictures])
+    expected = norm_outputs(model.visual, model.visual.ln_post, pixels)[:, 1:]
+    rows = encode(encoder, pictures)
+    assert not encoder.ragged
+    assert rows.shape == expected.shape == (3, 16, 32) == (3, *encoder.row_shape)
+    assert (rows - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["small-vit", "small-timm"])
+def test_tokens_of_a_text_are_as_many_as_it_has(name: str) -> None:
+    import open_clip
+
+    encoder = load(f"open_clip:{name}:random=3:tap=tokens", "text")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        tower = open_clip.create_model(name, force_custom_text=True).eval().text
+    ids = open_clip.get_tokenizer(name)(TEXTS)
+    expected = norm_outputs(tower, tower.ln_final, ids)
+    lengths = [encoder.length(encoder.prepare(text)) for text in TEXTS]
+    assert lengths == [6, 12, 2, 12]
+    rows = encode(encoder, TEXTS)
+    assert encoder.ragged
+    assert rows.shape == (sum(lengths), 24) == (sum(lengths), *encoder.row_shape)
+    for row, whole, length in zip(rows.split(lengths), expected, lengths, strict=True):
+        assert (row - whole[:length]).abs().max() < 1e-5
+
+
 def test_a_text_block_is_averaged_over_the_text_alone() -> None:
     encoder = load("open_clip:small-vit:random=3:tap=token_embedding", "text")
     rows = encode(encoder, ["red", "wow!how"])
@@ -212,13 +252,14 @@ def test_identities_tell_towers_taps_weights_and_activations_apart() -> None:
     [
         ("open_clip:no-such", "image", r"open_clip has no model 'no-such'"),
         ("open_clip:ViT-B-32", "image", r"expected one of a tag .* tags: openai"),
-        ("open_clip:ViT-B-32/no_such_tag", "image", r"no weights 'no_such_tag'; tags: openai"),
         ("open_clip:ViT-B-32/openai:random=0", "image", r"expected one of a tag"),
         ("open_clip:small-vit:random=0:gird=2", "image", r"unknown option 'gird'"),
         ("open_clip:small-vit:random=0:grid=2", "image", r"which projected is not; name a block"),
         ("open_clip:small-vit:random=0:grid=2", "text", r"unknown option 'grid'"),
         ("open_clip:small-vit:random=0:tap=nowhere", "text", r"no block named 'nowhere'"),
         ("open_clip:small-rn:random=0:tap=pooled", "image", r"no projection apart"),
+        ("open_clip:small-rn:random=0:tap=tokens", "image", r"gives no tokens; name tap=projected"),
+        ("open_clip:small-vit:random=0:tap=tokens:grid=2", "image", r"which tokens is not"),
         ("open_clip:small-vit:weights=/no/such.pt", "image", r"/no/such\.pt is missing"),
     ],
 )
@@ -226,6 +267,15 @@ def test_what_cannot_be_is_one_clear_line(spec: str, modality: Modality, told: s
     with pytest.raises(PrecomputeError, match=told) as caught:
         load(spec, modality)
     assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_tag_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    (tmp_path / "models--someone--else").mkdir()  # with nothing downloaded, that comes first
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(PrecomputeError, match=r"no weights 'no_such_tag'; tags: openai"):
+        load("open_clip:ViT-B-32/no_such_tag")
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from precompute.encoders import load_encoder
 from precompute.encoders.base import Encoder
 from precompute.encoders.timm_images import TimmImages
+from precompute.errors import EncoderError
 from vqa_cache.spec import EncoderSpec, parse_spec
 
 pytestmark = pytest.mark.usefixtures("libraries")
@@ -55,6 +56,22 @@ def test_pooled_before_the_classifier(name: str, pictures: list[str]) -> None:
         expected = model(library_pixels(model, pictures))
     rows = rows_of(load_encoder(parse_spec(f"timm:{name}:random=5"), "image"), pictures)
     assert (rows - expected).abs().max() < 1e-5
+
+
+def test_tokens_of_a_transformer(pictures: list[str]) -> None:
+    model = library_model("test_vit", 5)
+    with torch.inference_mode():
+        expected = model.forward_features(library_pixels(model, pictures))
+    encoder = load_encoder(parse_spec("timm:test_vit:random=5:tap=tokens"), "image")
+    rows = rows_of(encoder, pictures)
+    assert rows.shape == (2, 101, 64)  # a class token and 10 x 10 patches
+    assert (rows - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("spec", ["test_resnet:random=0:size=32", "test_vit:random=0:grid=2"])
+def test_what_has_no_tokens(spec: str) -> None:
+    with pytest.raises(EncoderError, match=r"no grid= and needs a model of tokens, .* tap=pooled"):
+        load_encoder(parse_spec(f"timm:{spec}:tap=tokens"), "image")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])

@@ -201,3 +201,24 @@ def test_a_split_without_examples(folder: Path) -> None:
     split = opened(folder).split("d/train")
     assert len(split) == 0
     assert len(split.to_pandas()) == 0
+
+
+@pytest.mark.parametrize("meanwhile", ["the same", "something else"])
+def test_another_writer_between_looking_and_writing(
+    folder: Path, meanwhile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one commits its generation just after this one has looked for generations."""
+    mine = columns(["is it red?"])
+    others = mine if meanwhile == "the same" else columns(["is it blue?"])
+    look = examples._generations
+
+    def looked(where: Path) -> list[Path]:
+        found = look(where)
+        monkeypatch.setattr(examples, "_generations", look)
+        assert write(folder, others)
+        return found
+
+    monkeypatch.setattr(examples, "_generations", looked)
+    assert write(folder, mine) is (meanwhile != "the same")
+    assert len(list(folder.glob("*.json"))) == (1 if meanwhile == "the same" else 2)
+    assert opened(folder).examples("d/train").question.tolist() == ["is it red?"]

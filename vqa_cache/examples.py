@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from vqa_cache import arrays
 from vqa_cache.containers import ArrayLayout, lay_out
-from vqa_cache.durable import publish, removed_on_error, temporary_path, write_file
+from vqa_cache.durable import create_file, publish, removed_on_error, temporary_path
 from vqa_cache.errors import DamagedError
 from vqa_cache.keys import Keys, canonical_json
 from vqa_cache.records import Record, encode_record, read_record
@@ -102,7 +102,18 @@ class Split:
 
 def current_record(folder: Path) -> Record | None:
     """The record of the highest valid generation in a split's folder. Raises NewerFormatError."""
-    for path in sorted(folder.glob("[0-9]*.json"), reverse=True):
+    return _first_valid(_generations(folder))
+
+
+def _generations(folder: Path) -> list[Path]:
+    """The record files of a split's folder, newest first."""
+    return sorted(
+        (path for path in folder.glob("[0-9]*.json") if path.stem.isdecimal()), reverse=True
+    )
+
+
+def _first_valid(paths: list[Path]) -> Record | None:
+    for path in paths:
         with suppress(DamagedError):
             return read_record(path, "examples")
     return None
@@ -120,20 +131,32 @@ def write_split(
     """Commit the columns of a split as its next generation; False, and nothing written, if the
     current generation already says the same and its columns are undamaged.
 
+    Of several writers at once one gets a generation; the others look again at what it wrote.
+
     Args:
         folder: `<cache>/examples/<dataset>/<split>`.
         columns: array name -> array, as in FORMAT.md section 5.
     """
-    content = _content(columns, {"annotated": annotated, "limit": limit, "skipped": skipped})
-    current = current_record(folder)
-    same = current is not None and current["content"] == content
-    if current is not None and same:
-        same = not any(arrays.check_files(folder, current, content=True))
-    if same:
-        return False
-    generations = [int(path.stem) for path in folder.glob("[0-9]*.json") if path.stem.isdecimal()]
-    generation = max(generations, default=0) + 1
+    said = {"annotated": annotated, "limit": limit, "skipped": skipped}
+    fields = {"examples": examples, "content": _content(columns, said), **said}
     folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        generations = _generations(folder)  # once: a record may appear at any time
+        current = _first_valid(generations)
+        same = current is not None and current["content"] == fields["content"]
+        if current is not None and same:
+            same = not any(arrays.check_files(folder, current, content=True))
+        if same:
+            return False
+        generation = int(generations[0].stem) + 1 if generations else 1
+        if _write_generation(folder, generation, columns, fields):
+            return True
+
+
+def _write_generation(
+    folder: Path, generation: int, columns: Columns, said: dict[str, Any]
+) -> bool:
+    """Commit columns as one generation; False if another writer has recorded it meanwhile."""
     final = folder / f"{generation:06d}.h5"
     layouts = [
         ArrayLayout(name, str(column.dtype), column.shape, _dimensions(name, column))
@@ -149,16 +172,11 @@ def write_split(
             "dataset": folder.parent.name,
             "split": folder.name,
             "generation": generation,
-            "examples": examples,
-            "annotated": annotated,
-            "limit": limit,
-            "content": content,
-            "skipped": skipped,
+            **said,
             **arrays.describe(temporary, final.name, layouts, extents),
         }
         publish(temporary, final)
-    write_file(folder / f"{generation:06d}.json", encode_record("examples", fields))
-    return True
+    return create_file(folder / f"{generation:06d}.json", encode_record("examples", fields))
 
 
 def _dimensions(name: str, column: Column) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from vqa_cache.dtypes import raw_rows
 from vqa_cache.durable import publish, removed_on_error, temporary_path, write_file
 from vqa_cache.foreign import pyarrow_parquet
 from vqa_cache.keys import canonical_json, unpack_keys
-from vqa_cache.table import Table, Whole
+from vqa_cache.ragged import Whole
+from vqa_cache.table import Table
 
 _ROWS_AT_ONCE = 256
 _SAFETENSORS = {

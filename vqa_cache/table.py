@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from vqa_cache.arrays import check_files, read_array, read_texts
 from vqa_cache.dtypes import map_tensor, torch_type
 from vqa_cache.durable import is_temporary, write_file
 from vqa_cache.errors import CacheError, DamagedError, KeyNotFoundError
+from vqa_cache.key_index import KeyIndex, first_occurrences
 from vqa_cache.keys import KEY_BYTES, Keys, pack_keys, text_key, unpack_keys
+from vqa_cache.ragged import Spans, Whole, pad, spans
 from vqa_cache.reading import read_checked
 from vqa_cache.records import Record, encode_record, read_record
 from vqa_cache.shard import failed_keys, row_keys
@@ -24,8 +25,6 @@ from vqa_cache.withdrawals import withdrawn_keys
 
 if TYPE_CHECKING:
     import torch
-
-Whole = npt.NDArray[np.int64]
 
 
 class Table:
@@ -78,7 +77,7 @@ class Table:
     def read_records(self) -> None:
         """Forget what is known and read the records themselves, which a seal may hide the damage
         of: for writers, before they plan."""
-        for cached in ("_live", "_index", "_tokens", "failed", "withdrawn"):
+        for cached in ("_live", "_index", "_spans", "failed", "withdrawn"):
             self.__dict__.pop(cached, None)
         self.__dict__["shards"] = self._unsealed(self._record_names())
 
@@ -111,7 +110,7 @@ class Table:
         keys = np.concatenate([np.empty((0, KEY_BYTES), np.uint8), *packed])
         shard = np.repeat(np.arange(len(counts)), counts)
         row = np.concatenate([np.empty(0, np.int64), *map(np.arange, counts)])
-        served = _first_occurrences(keys)
+        served = first_occurrences(keys)
         if self.withdrawn:
             served &= [key not in self.withdrawn for key in unpack_keys(keys)]
         return keys[served], shard[served], row[served]
@@ -149,21 +148,14 @@ class Table:
         return sum(record["arrays"]["rows"]["bytes"] for record in self.shards)
 
     @cached_property
-    def _tokens(self) -> tuple[Whole, Whole]:
-        """First token in its shard, and number of tokens, of every row of a ragged table."""
+    def _spans(self) -> Spans:
         _, shard, row = self._live
-        first, count = np.empty_like(row), np.empty_like(row)
-        for number in range(len(self.shards)):
-            mine = shard == number
-            edges = self.offsets(number)
-            first[mine] = edges[row[mine]]
-            count[mine] = edges[row[mine] + 1] - first[mine]
-        return first, count
+        return spans(shard, row, map(self.offsets, range(len(self.shards))))
 
     @property
     def lengths(self) -> Whole:
         """Tokens of each row of a ragged table, int64 [rows], in the table's row order."""
-        return self._tokens[1]
+        return self._spans.count
 
     @property
     def places(self) -> tuple[Whole, Whole]:
@@ -171,29 +163,12 @@ class Table:
         return self._live[1:]
 
     @cached_property
-    def _index(self) -> tuple[npt.NDArray[np.uint64], Whole]:
-        pairs = _halves(self.keys)
-        order = np.lexsort((pairs[:, 1], pairs[:, 0])).astype(np.int64)
-        return pairs[order], order
+    def _index(self) -> KeyIndex:
+        return KeyIndex(self.keys)
 
     def row_index(self, keys: Keys) -> Whole:
         """Row of each key [n, 16] -> int64 [n]; -1 where the table has none."""
-        wanted = _halves(keys)
-        pairs, order = self._index
-        found = np.full(len(wanted), -1, dtype=np.int64)
-        if len(pairs) == 0:
-            return found
-        place = np.searchsorted(pairs[:, 0], wanted[:, 0])
-        open_ = np.flatnonzero(place < len(pairs))
-        while len(open_):  # one round, unless first halves of keys collide
-            at = pairs[place[open_]]
-            same = at[:, 0] == wanted[open_, 0]
-            hit = same & (at[:, 1] == wanted[open_, 1])
-            found[open_[hit]] = order[place[open_[hit]]]
-            open_ = open_[same & ~hit]
-            place[open_] += 1
-            open_ = open_[place[open_] < len(pairs)]
-        return found
+        return self._index.find(keys)
 
     def mapped(self, number: int) -> torch.Tensor:
         """All rows of one shard [rows, *row_shape], mapped from its file; of a ragged table all
@@ -272,11 +247,7 @@ class Table:
         import torch
 
         if self.ragged:
-            tokens, offsets = self.ragged_rows(keys)
-            rows = list(torch.split(tokens, offsets.diff().tolist()))
-            if not rows:
-                return tokens.unsqueeze(1)
-            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+            return pad(*self.ragged_rows(keys))
         index = self._found(keys)
         _, shard, row = self._live
         out = torch.empty((len(index), *self.row_shape), dtype=torch_type(self.dtype))
@@ -293,16 +264,8 @@ class Table:
         KeyNotFoundError."""
         import torch
 
-        index = self._found(keys)
-        shard, (first, count) = self._live[1], self._tokens
-        edges = np.concatenate([[0], np.cumsum(count[index])])
-        out = torch.empty((int(edges[-1]), *self.row_shape), dtype=torch_type(self.dtype))
-        for number in np.unique(shard[index]):
-            source = self.mapped(int(number))
-            for place in np.flatnonzero(shard[index] == number).tolist():
-                start, length = int(first[index[place]]), int(count[index[place]])
-                out[edges[place] : edges[place + 1]] = source[start : start + length]
-        return out, torch.from_numpy(edges)
+        empty = torch.empty((0, *self.row_shape), dtype=torch_type(self.dtype))
+        return self._spans.gather(self._found(keys), self.mapped, empty)
 
     def _found(self, keys: Sequence[str | bytes]) -> Whole:
         """Row of each key. Raises KeyNotFoundError."""
@@ -368,17 +331,3 @@ class Table:
 def shown_shape(record: Record) -> str:
     """Shape of a row as people read it: [50, 768]; [*, 768] has any number of tokens."""
     return f"[{', '.join([*(['*'] if record['ragged'] else []), *map(str, record['row_shape'])])}]"
-
-
-def _first_occurrences(keys: Keys) -> npt.NDArray[np.bool_]:
-    """Which of the keys [n, 16] are not equal to one before them, bool [n]."""
-    pairs = _halves(keys)
-    order = np.lexsort((pairs[:, 1], pairs[:, 0]))  # stable: equal keys stay in their order
-    first = np.ones(len(keys), dtype=np.bool_)
-    first[order[1:]] = (pairs[order[1:]] != pairs[order[:-1]]).any(axis=1)
-    return first
-
-
-def _halves(keys: Keys) -> npt.NDArray[np.uint64]:
-    """Keys [n, 16] as pairs of integers [n, 2] that sort as the bytes do, which numpy does fast."""
-    return np.ascontiguousarray(keys).view(">u8").reshape(-1, 2).astype(np.uint64)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from precompute.encoders.base import Encoder
+from precompute.encoders import hub
 from precompute.errors import EncoderError
 from vqa_cache.spec import EncoderSpec, Modality
+
+if TYPE_CHECKING:
+    from precompute.encoders.base import Encoder
 
 FAMILIES: dict[str, str] = {
     "timm": "precompute.encoders.timm_images:load",
@@ -25,6 +29,7 @@ def load_encoder(spec: EncoderSpec, modality: Modality) -> Encoder:
     Raises:
         EncoderError: unknown family, model or option; weights out of reach.
     """
+    hub.check_reachable(spec)  # before torch is imported, which takes longer
     module, factory = _family(spec)
     if modality not in module.MODALITIES:
         (other,) = module.MODALITIES
@@ -37,8 +42,7 @@ def load_encoder(spec: EncoderSpec, modality: Modality) -> Encoder:
             f"encoder {spec}: a revision is of a hub's weights, which {local[0]}= does not take; "
             f"leave out one of @{spec.revision} and {local[0]}="
         )
-    encoder = getattr(module, factory)(spec.with_default_tap(modality), modality)
-    assert isinstance(encoder, Encoder)
+    encoder: Encoder = getattr(module, factory)(spec.with_default_tap(modality), modality)
     return encoder
 
 

@@ -1,41 +1,174 @@
-"""Model hubs out of reach: found out fast, told in one clear line."""
+"""Model hubs: asked once, for a few seconds at most, before a family's library is imported.
+
+A library left to itself tries again for minutes, and importing it takes longer than the answer.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import sys
-import urllib.error
-import urllib.request
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from precompute.errors import EncoderError
 from vqa_cache.spec import EncoderSpec
 
-_TIMEOUT_SECONDS = 4.0
+_SECONDS_TO_ANSWER = 4.0
 _SNAPSHOT = re.compile(r"/snapshots/([0-9a-f]{40})/")
+_ORGANISATION = "sentence-transformers"  # of an `st:` name without one
+_FIRST_FILES = {  # timm and open_clip keep lists of their own
+    "hf": ("config.json", "tokenizer_config.json"),
+    "st": ("modules.json",),
+}
+_greeting: Future[None] | None = None  # the hub's answer to the encoder that is being loaded
+_OFFLINE = "HF_HUB_OFFLINE is set, or the hub did not answer; its local cache lacks them"
+_OTHER_WAYS = (
+    "without a model hub name a local folder (dir:FOLDER, made by save_pretrained), an installed "
+    "package (pkg:PACKAGE/FOLDER), weights=FILE, or a seeded untrained model (random=0)"
+)
 
 
 def check_reachable(spec: EncoderSpec) -> None:
-    """Call before a spec that may download is loaded and, if possible, before transformers or timm
-    is imported. Where the hub does not answer, its libraries are told to use local files alone:
-    their own retries take minutes."""
+    """Call before a spec that may download is loaded and, if possible, before torch is imported.
+
+    Raises:
+        EncoderError: what the spec needs can be had neither from the hub nor from its local cache.
+    """
     place, _ = spec.location
-    if place or {"random", "weights"} & spec.options.keys() or os.environ.get("HF_HUB_OFFLINE"):
+    if place or {"random", "weights"} & spec.options.keys():
         return
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    if spec.family == "open_clip" and "/" not in spec.model:
+        return  # without a tag there are no weights to have
+    global _greeting
+    _greeting = None
+    if spec.family in _FIRST_FILES:
+        check_files(spec, repository(spec), *_FIRST_FILES[spec.family])
+        return
+    _greeting = _greet()
+    if spec.family == "open_clip" and _nothing_downloaded() and (reason := _no_answer()):
+        raise cannot_be_had(spec, reason)
+
+
+def repository(spec: EncoderSpec) -> str:
+    """The name on the hub that an `hf:` or `st:` spec means."""
+    if spec.family == "st" and "/" not in spec.model:
+        return f"{_ORGANISATION}/{spec.model}"
+    return spec.model
+
+
+def check_files(spec: EncoderSpec, name: str, *files: str) -> None:
+    """Ask the hub once for the first of a repository's files, any of which would do. Where it does
+    not give it, the local cache is all that the libraries are told to use.
+
+    Raises:
+        EncoderError: the hub does not answer, refuses, or has no such repository or revision, and
+            none of the files is in the local cache.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
     try:
-        request = urllib.request.Request(endpoint, method="HEAD")
-        urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS).close()
-    except urllib.error.HTTPError:
-        return  # it answered
-    except OSError:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        constants = sys.modules.get("huggingface_hub.constants")
-        if constants is not None:
-            constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+        kept = any(
+            isinstance(try_to_load_from_cache(name, file, revision=spec.revision), str)
+            for file in files
+        )
+    except HFValidationError as error:
+        raise cannot_be_had(spec, error) from None
+    reason = _refusal(spec, name, files[0])
+    if reason is None:
+        return
+    if not kept:
+        raise cannot_be_had(spec, reason)
+    _go_offline()
+
+
+def _refusal(spec: EncoderSpec, name: str, file: str) -> str | None:
+    """Why the hub does not give a file of a spec's revision; None where it would, or has no such
+    file in the repository."""
+    from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
+
+    if constants.is_offline_mode():
+        return _OFFLINE
+    endpoint, revision = constants.ENDPOINT, spec.revision or "main"
+    try:
+        if _greeting is not None:
+            _wait(_greeting)
+        _wait(_ask(get_hf_file_metadata, hf_hub_url(name, file, revision=revision)))
+    except errors.RemoteEntryNotFoundError:
+        return None
+    except errors.RevisionNotFoundError:
+        return f"{name} has no revision {revision!r} on {endpoint}"
+    except errors.GatedRepoError:
+        return f"{name} is gated on {endpoint}: accept its terms there and set HF_TOKEN"
+    except errors.RepositoryNotFoundError:
+        return f"{endpoint} has no model {name!r}, or not for this HF_TOKEN"
+    except Exception as error:  # of the network, each client has its own
+        return f"{endpoint} does not answer: {_short(error)}"
+    return None
+
+
+def _greet() -> Future[None] | None:
+    """Ask the hub whether it is there, to be answered while a library is imported; None offline."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    return None if constants.is_offline_mode() else _ask(get_session().head, constants.ENDPOINT)
+
+
+def _no_answer() -> str | None:
+    """Why there is no hub at all; None where it has answered."""
+    from huggingface_hub import constants
+
+    if _greeting is None:
+        return _OFFLINE
+    try:
+        _wait(_greeting)
+    except Exception as error:  # of the network
+        return f"{constants.ENDPOINT} does not answer: {_short(error)}"
+    return None
+
+
+def _nothing_downloaded() -> bool:
+    """Whether there is no model in the hub's local cache."""
+    from huggingface_hub import constants
+
+    return not any(Path(constants.HF_HUB_CACHE).glob("models--*"))
+
+
+def _ask(ask: Any, url: str) -> Future[None]:
+    """Ask in a thread that nobody has to wait for: looking up a name, or trying every address of
+    it, may outlast any limit on a connection."""
+    answer: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            ask(url, timeout=_SECONDS_TO_ANSWER)
+            answer.set_result(None)
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return answer
+
+
+def _wait(answer: Future[None]) -> None:
+    """Raise what asking raised, or TimeoutError."""
+    try:
+        answer.result(_SECONDS_TO_ANSWER)
+    except TimeoutError:
+        raise TimeoutError(f"no answer within {_SECONDS_TO_ANSWER:g} s") from None
+
+
+def _go_offline() -> None:
+    """Tell the libraries to use the local cache alone: their own tries take minutes."""
+    from huggingface_hub import constants
+
+    os.environ["HF_HUB_OFFLINE"] = "1"  # of processes that this one starts
+    constants.HF_HUB_OFFLINE = True
 
 
 def commit_of(path: str) -> str | None:
@@ -52,9 +185,15 @@ def clear_errors(spec: EncoderSpec) -> Iterator[None]:
     except EncoderError:
         raise
     except Exception as error:  # the hub's clients raise OSError, ValueError and their own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise EncoderError(
-            f"encoder {spec}: its weights or files cannot be had ({reason}); without a model hub "
-            "name a local folder (dir:FOLDER, made by save_pretrained), an installed package "
-            "(pkg:PACKAGE/FOLDER), weights=FILE, or a seeded untrained model (random=0)"
-        ) from error
+        raise cannot_be_had(spec, error) from error
+
+
+def cannot_be_had(spec: EncoderSpec, reason: object) -> EncoderError:
+    """The error of a spec whose files are out of reach."""
+    return EncoderError(
+        f"encoder {spec}: its weights or files cannot be had ({_short(reason)}); {_OTHER_WAYS}"
+    )
+
+
+def _short(reason: object) -> str:
+    return " ".join(str(reason).split())[:200] or type(reason).__name__

@@ -5,8 +5,9 @@ open_clip:ViT-B-32/laion2b_s34b_b79k@<revision>   the hub's revision of them
 open_clip:ViT-B-32:random=0                       seeded and untrained
 open_clip:ViT-B-32:weights=FILE                   weights from a .safetensors or .pt file
 
-Taps: `projected` (default, not normalised), `pooled` (before the projection), or a named block of
-the tower; `grid=g` pools a block of an image tower over a raster.
+Taps: `projected` (default, not normalised), `pooled` (before the projection), `tokens` (of the last
+layer: an image's patches, a text's tokens, ragged), or a named block of the tower; `grid=g` pools a
+block of an image tower over a raster.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +30,7 @@ from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
 MODALITIES = ("image", "text")
-TAPS = ("projected", "pooled")
+TAPS = ("projected", "pooled", "tokens")
 _OPTIONS: dict[Modality, tuple[str, ...]] = {
     "image": ("random", "weights", "grid"),
     "text": ("random", "weights"),
@@ -55,7 +57,6 @@ def load(spec: EncoderSpec, modality: Modality) -> Encoder:
     """See `precompute.encoders.load_encoder`."""
     check_options(spec, _OPTIONS[modality])
     declare_missing_operators()
-    hub.check_reachable(spec)
     from precompute.encoders.open_clip_towers import OpenClipImages, OpenClipTexts
 
     tower = _tower(spec, modality)
@@ -105,7 +106,7 @@ def _weights_of_tag(spec: EncoderSpec, name: str, tag: str) -> dict[str, Any] | 
     Returns:
         open_clip's entry for the tag (preprocessing, `quick_gelu`) with `file` and `revision`.
     """
-    from open_clip import pretrained
+    from open_clip import constants, pretrained
 
     options = spec.options
     named = [option for option in ("random", "weights") if option in options]
@@ -127,9 +128,13 @@ def _weights_of_tag(spec: EncoderSpec, name: str, tag: str) -> dict[str, Any] | 
             f"tags: {', '.join(pretrained.list_pretrained_tags_by_model(name)) or 'none'}"
         )
     repository, _, file = entry["hf_hub"].rpartition("/")
+    file = file or constants.HF_WEIGHTS_NAME
+    hub.check_files(
+        spec, repository, file, Path(file).stem + ".safetensors", constants.HF_SAFE_WEIGHTS_NAME
+    )
     with hub.clear_errors(spec):
         path = pretrained.download_pretrained_from_hf(
-            repository, filename=file or None, revision=spec.revision
+            repository, filename=file, revision=spec.revision
         )
     return {
         **entry,

@@ -37,6 +37,8 @@ class OpenClipEncoder(Encoder):
         self.pooling = "none"
         if spec.tap == "pooled":
             _leave_out_projection(spec, tower.module)
+        elif spec.tap == "tokens":
+            _give_tokens(spec, tower.module)
         elif spec.tap != "projected":
             self._block = BlockTap(tower.module, str(spec.tap), f"encoder {spec}")
 
@@ -49,6 +51,12 @@ class OpenClipEncoder(Encoder):
         output = self.module(batch)
         output = output[0] if isinstance(output, tuple) else output  # CoCa gives tokens as well
         rows: torch.Tensor = output.float()
+        return rows
+
+    def _tokens(self, batch: torch.Tensor) -> torch.Tensor:
+        """float32 [batch, tokens, width] at tap `tokens`."""
+        _, tokens = self.module(batch)
+        rows: torch.Tensor = tokens.float()
         return rows
 
     def architecture(self) -> dict[str, Any]:
@@ -73,6 +81,15 @@ def _leave_out_projection(spec: EncoderSpec, tower: torch.nn.Module) -> None:
         f"encoder {spec}: this tower has no projection apart from its pooling; "
         "name tap=projected or a block"
     )
+
+
+def _give_tokens(spec: EncoderSpec, tower: Any) -> None:
+    """Turn a tower into one that gives its tokens as well, after its last norm."""
+    if not hasattr(tower, "output_tokens"):
+        raise EncoderError(
+            f"encoder {spec}: this tower gives no tokens; name tap=projected or a block"
+        )
+    tower.output_tokens = True
 
 
 class OpenClipImages(OpenClipEncoder):
@@ -117,9 +134,9 @@ class OpenClipImages(OpenClipEncoder):
 
     def encode(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
         batch = torch.stack(list(prepared))
-        if self._block is None:
-            return self._embedding(batch)
-        return self._pool(self._block(batch))
+        if self._block is not None:
+            return self._pool(self._block(batch))
+        return self._tokens(batch) if self.spec.tap == "tokens" else self._embedding(batch)
 
     def preprocessing(self) -> dict[str, Any]:
         settings = json.loads(json.dumps(self._settings, default=str))
@@ -141,6 +158,7 @@ class OpenClipTexts(OpenClipEncoder):
             self._tokenizer: Any = open_clip.get_tokenizer(tower.name)
         if self._block is not None:
             self.pooling = "mean"
+        self.ragged = spec.tap == "tokens"
         self._causal_mask = _causal_mask(tower.module, self._tokenizer)
         with clear_failures(spec), torch.inference_mode():
             self.row_shape = tuple(self.encode([self.prepare("probe")]).shape[1:])
@@ -159,6 +177,8 @@ class OpenClipTexts(OpenClipEncoder):
             width = max(map(self.length, prepared))
             ids = ids[:, :width]
             self.module.attn_mask = self._causal_mask[:width, :width]
+        if self.ragged:
+            return self._tokens(ids)[self._mask(ids)]
         if self._block is None:
             return self._embedding(ids)
         return masked_mean(self._block(ids), self._mask(ids))

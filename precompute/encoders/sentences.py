@@ -33,7 +33,6 @@ from vqa_cache.spec import EncoderSpec, Modality
 
 MODALITIES = ("text",)
 TAPS = ("sentence", "tokens")
-_ORGANISATION = "sentence-transformers"  # of a hub's name without one
 _BACKBONE = "0.model."
 
 
@@ -42,13 +41,12 @@ def load(spec: EncoderSpec, modality: Modality) -> Encoder:
     check_options(spec, ())
     folder = local_folder(spec)
     declare_missing_operators()
-    hub.check_reachable(spec)
     from sentence_transformers import SentenceTransformer
     from transformers.utils import cached_file, logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # its report of missing weights: `_missing` judges them
-    name = spec.model if "/" in spec.model else f"{_ORGANISATION}/{spec.model}"
+    name = hub.repository(spec)
     source = str(folder or name)
     with hub.clear_errors(spec):
         revision = None

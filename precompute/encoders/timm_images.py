@@ -4,6 +4,8 @@ timm:resnet50.a1_in1k                             pretrained, pooled before the 
 timm:resnet50.a1_in1k@<revision>                  the hub's revision of the weights
 timm:resnet18:random=0:tap=layer2:grid=4          seeded and untrained, a block, a 4x4 raster
 timm:resnet18:weights=FILE                        weights from a .safetensors or .pth file
+
+Taps: `pooled` (default), `tokens` (all of a transformer, after its last norm), or a named block.
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
 
 MODALITIES = ("image",)
-TAPS = ("pooled",)
+TAPS = ("pooled", "tokens")
 _OPTIONS = ("random", "weights", "grid", "size", "interpolation", "crop_pct")
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in a repository of the hub
 
 
 def load(spec: EncoderSpec, modality: Modality) -> Encoder:
     """See `precompute.encoders.load_encoder`."""
     check_options(spec, _OPTIONS)
     declare_missing_operators()
-    hub.check_reachable(spec)
     return TimmImages(spec, _create(spec))
 
 
@@ -45,6 +47,8 @@ def _create(spec: EncoderSpec) -> torch.nn.Module:
     if spec.model.split(".")[0] not in timm.list_models():
         near = ", ".join(timm.list_models(f"*{spec.model[:6]}*")[:8]) or "see timm.list_models()"
         raise EncoderError(f"encoder {spec}: timm has no model {spec.model!r}; near it: {near}")
+    if not random and weights is None:
+        _check_files(spec)
     seed = integer_option(spec, "random", 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -59,6 +63,16 @@ def _create(spec: EncoderSpec) -> torch.nn.Module:
     if weights is not None:
         _load_weights(spec, model, Path(weights))
     return model
+
+
+def _check_files(spec: EncoderSpec) -> None:
+    """Raise EncoderError where neither the hub nor its local cache has the weights."""
+    import timm
+
+    known = timm.get_pretrained_cfg(spec.model)
+    if known is not None and known.hf_hub_id:
+        files = (known.hf_hub_filename,) if known.hf_hub_filename else _WEIGHTS
+        hub.check_files(spec, known.hf_hub_id, *files)
 
 
 def _pinned(spec: EncoderSpec) -> dict[str, Any] | None:
@@ -83,7 +97,7 @@ def _commit(spec: EncoderSpec, module: Any) -> str | None:
     if {"random", "weights"} & spec.options.keys():
         return None
     repository = str(module.pretrained_cfg.get("hf_hub_id") or "").partition("@")[0]
-    for file in ("model.safetensors", "pytorch_model.bin"):
+    for file in _WEIGHTS:
         path = try_to_load_from_cache(repository, file, revision=spec.revision)
         if isinstance(path, str):
             return hub.commit_of(path)
@@ -118,7 +132,7 @@ def _load_weights(spec: EncoderSpec, model: torch.nn.Module, path: Path) -> None
 
 
 class TimmImages(Encoder):
-    """A timm model; tap "pooled" is the input of its classifier, any other a named block."""
+    """A timm model; tap "pooled" is the input of its classifier."""
 
     modality = "image"
     library = "timm"
@@ -138,10 +152,11 @@ class TimmImages(Encoder):
             prefix_tokens=getattr(module, "num_prefix_tokens", 0),
             channels_last=getattr(module, "output_fmt", "NCHW") == "NHWC",
         )
-        self._tap = (
-            None if spec.tap == "pooled" else BlockTap(module, str(spec.tap), f"encoder {spec}")
-        )
-        self.pooling = "pooled" if self._tap is None and not self._pool.grid else self._pool.name
+        self._tap = None
+        if spec.tap not in TAPS:
+            self._tap = BlockTap(module, str(spec.tap), f"encoder {spec}")
+        own = {"pooled": "pooled", "tokens": "none"}
+        self.pooling = self._pool.name if self._pool.grid else own.get(str(spec.tap), "mean")
         with clear_failures(spec), torch.inference_mode():
             self.row_shape = tuple(self.encode([torch.zeros(self._data["input_size"])]).shape[1:])
 
@@ -163,10 +178,22 @@ class TimmImages(Encoder):
         if self._tap is not None:
             return self._pool(self._tap(x=batch))
         features = model.forward_features(batch)
+        if self.spec.tap == "tokens":
+            return self._tokens(features)
         if self._pool.grid:
             return self._pool(features)
         pooled: torch.Tensor = model.forward_head(features, pre_logits=True)
         return pooled.float()
+
+    def _tokens(self, features: torch.Tensor) -> torch.Tensor:
+        """float32 [batch, tokens, width], class and register tokens first."""
+        if features.ndim != 3 or self._pool.grid:
+            found = f"the model gives {list(features.shape[1:])}"
+            raise EncoderError(
+                f"encoder {self.spec}: tap tokens takes no grid= and needs a model of tokens, "
+                f"{found}; name tap=pooled with grid=g, or a block"
+            )
+        return features.float()
 
     def architecture(self) -> dict[str, Any]:
         # the printed modules name every activation, which the weights do not

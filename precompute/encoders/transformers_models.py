@@ -46,7 +46,6 @@ _POOLERS = re.compile(r"(.+\.)?(pooler|head)\.")
 def load(spec: EncoderSpec, modality: Modality) -> Encoder:
     """See `precompute.encoders.load_encoder`."""
     declare_missing_operators()
-    hub.check_reachable(spec)
     from transformers.utils import logging
 
     from precompute.encoders.transformers_images import TransformersImages
