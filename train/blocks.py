@@ -61,6 +61,11 @@ class Blocks:
     def __len__(self) -> int:
         return len(self.first)
 
+    @property
+    def windows(self) -> int:
+        """How many an epoch is shuffled in."""
+        return _ceil_div(len(self), self.per_window)
+
     def of_rows(self, rows: Rows) -> Blocks:
         """The same for some of the rows, int64 [k], numbered anew."""
         return replace(self, of_row=self.of_row[torch.from_numpy(rows)])
@@ -112,8 +117,8 @@ def cut(table: Table, used: Rows, sizes: BlockSizes) -> Blocks | None:
 def deal(blocks: Blocks, *, data_seed: int, epoch: int) -> Windows:
     """Deal blocks to the windows of an epoch: of W neighbouring blocks, each of the W windows is
     given one at random, so that every window is a sample of the whole table, sorted or not."""
-    windows = _windows_for(len(blocks), blocks.per_window)
-    rounds = _windows_for(len(blocks), windows)
+    windows = blocks.windows
+    rounds = _ceil_div(len(blocks), windows)
     generator = torch.Generator().manual_seed(derive_seed(data_seed, "windows", epoch))
     drawn = torch.rand((rounds, windows), generator=generator, dtype=torch.float64)
     return Windows(drawn.argsort(dim=1).flatten()[: len(blocks)], windows)
@@ -124,7 +129,7 @@ def in_row_order(blocks: Blocks, rows: torch.Tensor) -> Windows:
     wanted = torch.zeros(len(blocks), dtype=torch.bool)
     wanted[blocks.of_row[rows].long()] = True
     number = (wanted.cumsum(0) - 1) // blocks.per_window
-    windows = _windows_for(int(wanted.sum()), blocks.per_window)
+    windows = _ceil_div(int(wanted.sum()), blocks.per_window)
     return Windows(torch.where(wanted, number, -1), windows)
 
 
@@ -138,5 +143,5 @@ def shuffle(window: torch.Tensor, *, data_seed: int, epoch: int) -> torch.Tensor
     return order[window[order].argsort(stable=True)]
 
 
-def _windows_for(blocks: int, each: int) -> int:
-    return -(-blocks // each)
+def _ceil_div(number: int, by: int) -> int:
+    return -(-number // by)
