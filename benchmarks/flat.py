@@ -194,20 +194,10 @@ class AnonymousMemory:
 
 
 def accuracy_difference(folder: Path, sizes: FlatSizes, seeds: int) -> dict[str, float]:
-    """Accuracy after a shuffle in windows minus that after a full one, on data sorted by answer.
-
-    Windows are the same share of the table as in the large one, and blocks the same share of an
-    answer's rows.
-    """
-    cache = vqa_cache.open(make_flat_cache(folder / "small", sizes).path)
-    share = sizes.train / VQA2_FLAT.train
-    rows = sizes.train / sizes.answers / (VQA2_FLAT.train / VQA2_FLAT.answers)
-    block = max(1, round(rows * (BLOCK_SIZES.block // (WIDTH * 2)))) * WIDTH * 2
-    shuffles = {
-        "windows": BlockSizes(large=0, window=round(share * BLOCK_SIZES.window), block=block),
-        "full": BlockSizes(large=sizes.table_bytes * 2),
-    }
-    accuracy: dict[str, list[float]] = {name: [] for name in shuffles}
+    """Accuracy after a shuffle in windows minus that after a full one, on data sorted by answer."""
+    cache = make_flat_cache(folder / "small", sizes)
+    orders = dict(zip(("windows", "full"), shuffles(sizes), strict=True))
+    accuracy: dict[str, list[float]] = {name: [] for name in orders}
     for seed in range(seeds):
         overrides = [
             *FEATURES,
@@ -217,7 +207,7 @@ def accuracy_difference(folder: Path, sizes: FlatSizes, seeds: int) -> dict[str,
             "train.precision=fp32",
         ]
         experiment = load_experiment("linear_answers", overrides)
-        for name, shuffle in shuffles.items():
+        for name, shuffle in orders.items():
             data = load_data(experiment, cache, sizes=shuffle)
             fitted = fit(
                 experiment.config,
@@ -235,3 +225,14 @@ def accuracy_difference(folder: Path, sizes: FlatSizes, seeds: int) -> dict[str,
         "flat_accuracy_difference_se": round(float(error), 5),
         "flat_accuracy_full": round(statistics.mean(accuracy["full"]), 4),
     }
+
+
+def shuffles(sizes: FlatSizes) -> tuple[BlockSizes, BlockSizes]:
+    """Windows that are the same share of a small table as they are of the large one, with blocks
+    that are the same share of an answer's rows; and sizes for which no table is large."""
+    row = WIDTH * 2
+    share = sizes.train / VQA2_FLAT.train
+    per_answer = sizes.train / sizes.answers / (VQA2_FLAT.train / VQA2_FLAT.answers)
+    block = max(1, round(per_answer * (BLOCK_SIZES.block // row))) * row
+    window = max(block, round(share * BLOCK_SIZES.window))
+    return BlockSizes(large=0, window=window, block=block), BlockSizes(large=2**62)
