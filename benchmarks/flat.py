@@ -176,7 +176,7 @@ def _bytes_read() -> int:
 
 
 class AnonymousMemory:
-    """Watches the anonymous memory of this process; `peak` in bytes."""
+    """Watches the memory of this process that no file stands behind; `peak` in bytes."""
 
     def __init__(self) -> None:
         self.peak = 0
@@ -184,9 +184,11 @@ class AnonymousMemory:
 
     def _watch(self) -> None:
         while True:
-            for line in Path("/proc/self/status").read_text().splitlines():
-                if line.startswith("RssAnon:"):
-                    self.peak = max(self.peak, int(line.split()[1]) * 1024)
+            status = dict(
+                line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
+            )
+            now = sum(int(status[key].split()[0]) for key in ("RssAnon", "RssShmem"))
+            self.peak = max(self.peak, now * 1024)
             time.sleep(0.05)
 
 

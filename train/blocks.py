@@ -31,8 +31,8 @@ class BlockSizes:
     """
 
     large: int = 2 * 2**30
-    window: int = 256 * 2**20
-    block: int = 256 * 2**10
+    window: int = 128 * 2**20
+    block: int = 128 * 2**10
 
 
 BLOCK_SIZES = BlockSizes()

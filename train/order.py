@@ -91,7 +91,7 @@ class Along:
 def along(part: Part, tables: Tables) -> Along | None:
     """The largest of the tables that are large; None where none is."""
     large = [
-        Along(table, table.blocks, part.items[modality].rows)
+        Along(table, table.blocks, part.items[modality].rows.cpu())
         for modality, table in tables.items()
         if table.blocks is not None
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 
 from train.blocks import Blocks, Windows
 from train.mapped_rows import MappedRows, Run
+from vqa_cache.allocator import give_back_freed_memory
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class _Loaded:
 class ReadAhead:
     """The rows of a table as `MappedRows` gives them, faster where they are asked for in windows.
 
-    It holds two windows at most, outside the heap. What is asked for beside the expected windows
+    It holds two windows at most. What is asked for beside the expected windows
     comes through the memory map: slowly, and the same.
 
     Attributes:
@@ -98,15 +98,14 @@ class ReadAhead:
         that nobody waits for any more is over when this one begins."""
         assert self._windows is not None
         if not self._buffers:
+            give_back_freed_memory()  # joining keys with rows left more than the windows take
             self._buffers = [self._new_buffer() for _ in range(2)]
         free = 0 if self._here is None else 1 - self._here.buffer
         return self._reader.submit(self._read, self._windows, number, free)
 
     def _new_buffer(self) -> torch.Tensor:
         largest = int(self.blocks.count.max()) * min(self.blocks.per_window, len(self.blocks))
-        size = largest * self.shape[1] * self._rows.dtype.itemsize
-        flat = torch.frombuffer(mmap.mmap(-1, size), dtype=self._rows.dtype)
-        return flat.view(largest, self.shape[1])
+        return torch.empty((largest, self.shape[1]), dtype=self._rows.dtype)
 
     def _read(self, windows: Windows, number: int, buffer: int) -> _Loaded:
         chosen = (windows.of_block == number).nonzero()[:, 0]
