@@ -10,6 +10,7 @@ import click
 # name -> "module:command"; a command takes its own options
 BENCHMARKS: dict[str, str] = {
     "cached_vs_uncached": "benchmarks.cached_vs_uncached:command",
+    "flat": "benchmarks.flat:command",
     "make_scale_cache": "benchmarks.scale_cache:command",
     "precompute": "benchmarks.precompute:command",
     "registry": "benchmarks.registry:main",

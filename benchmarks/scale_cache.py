@@ -93,13 +93,13 @@ def make_scale_cache(path: Path, sizes: Sizes, seed: int = 0) -> Cache:
         for number, kind in enumerate(question_kind.tolist())
     ]
     image_keys = [draw.bytes(16) for _ in range(total)]
-    rows = around_centres(draw, image_kind, sizes.image_kinds)
+    rows = AroundCentres(draw, image_kind, sizes.image_kinds)
     write_table(cache, "image", IMAGE, image_keys, rows, None)
     texts = [*questions, *answers, "other"]
     text_kind = np.concatenate(
         [question_kind, draw.integers(sizes.question_kinds, size=len(texts) - len(questions))]
     )
-    rows = around_centres(draw, text_kind, sizes.question_kinds)
+    rows = AroundCentres(draw, text_kind, sizes.question_kinds)
     write_table(cache, "text", TEXT, [text_key(text) for text in texts], rows, texts)
     truth = zipf(draw, sizes.answers, (sizes.image_kinds, sizes.question_kinds))
     first = 0
@@ -124,17 +124,28 @@ def make_scale_cache(path: Path, sizes: Sizes, seed: int = 0) -> Cache:
     return cache
 
 
-def around_centres(
-    draw: np.random.Generator, kind: npt.NDArray[np.int64], kinds: int
-) -> npt.NDArray[np.float16]:
-    """Rows float16 [len(kind), WIDTH], each around the centre of its kind."""
-    centres = draw.standard_normal((kinds, WIDTH), dtype=np.float32)
-    rows = np.empty((len(kind), WIDTH), dtype=np.float16)
-    for start in range(0, len(kind), 8192):
-        chunk = kind[start : start + 8192]
-        noise = draw.standard_normal((len(chunk), WIDTH), dtype=np.float32)
-        rows[start : start + 8192] = centres[chunk] + noise
-    return rows
+class AroundCentres:
+    """Rows float16 [len(kind), WIDTH], each around the centre of its kind, drawn when they are
+    asked for: slice after slice, in order."""
+
+    def __init__(
+        self,
+        draw: np.random.Generator,
+        kind: npt.NDArray[np.int64],
+        kinds: int,
+        *,
+        distance: float = 1.0,
+    ) -> None:
+        """Args: distance: of the centres, in units of the noise around them."""
+        self.draw, self.kind = draw, kind
+        self.centres = draw.standard_normal((kinds, WIDTH), dtype=np.float32)
+        self.centres *= np.float32(distance)
+
+    def __getitem__(self, rows: slice) -> npt.NDArray[np.float16]:
+        kind = self.kind[rows]
+        noise = self.draw.standard_normal((len(kind), WIDTH), dtype=np.float32)
+        noise += self.centres[kind]
+        return noise.astype(np.float16)
 
 
 def zipf(draw: np.random.Generator, answers: int, shape: tuple[int, int]) -> npt.NDArray[np.int32]:
@@ -149,7 +160,7 @@ def write_table(
     modality: Modality,
     spec_text: str,
     keys: list[bytes],
-    rows: npt.NDArray[np.float16],
+    rows: AroundCentres,
     texts: list[str] | None,
 ) -> None:
     """Commit rows as a table's shards."""
@@ -201,10 +212,12 @@ def write_examples(
     right: npt.NDArray[np.int32],
     answers: list[str],
     draw: np.random.Generator,
+    dataset: str = DATASET,
+    annotators: int = ANNOTATORS,
 ) -> None:
-    """Commit a split: ten annotators, most of whom give the right answer, and their majority."""
+    """Commit a split: annotators, most of whom give the right answer, and that answer."""
     n = len(image)
-    noisy = draw.random((n, ANNOTATORS)) < NOISE_SHARE
+    noisy = draw.random((n, annotators)) < NOISE_SHARE
     given = np.where(noisy, draw.integers(len(answers), size=noisy.shape), right[:, None])
     asked, position = np.unique(question, return_inverse=True)
     columns: Columns = {
@@ -216,7 +229,7 @@ def write_examples(
         "question_positions": position.astype(np.int32),
         "answer": right,
         "answers": given.astype(np.int32).reshape(-1),
-        "answers_offsets": np.arange(n + 1, dtype=np.int64) * ANNOTATORS,
+        "answers_offsets": np.arange(n + 1, dtype=np.int64) * annotators,
         "question_type": np.full(n, -1, dtype=np.int32),
         "answer_type": np.full(n, -1, dtype=np.int32),
         **text_arrays("question_text", [questions[i] for i in asked.tolist()]),
@@ -224,5 +237,5 @@ def write_examples(
         **text_arrays("question_type_text", []),
         **text_arrays("answer_type_text", []),
     }
-    folder = cache.path / "examples" / DATASET / split
+    folder = cache.path / "examples" / dataset / split
     write_split(folder, columns, examples=n, annotated=True, limit=None, skipped=[])

@@ -15,6 +15,7 @@ from torch.nn import functional
 from train.errors import Stopped
 from train.examples import Part
 from train.metrics import METRICS, TOP, Evaluated, accuracy_by_type, compute
+from train.order import batches
 from train.step import Precision, forward
 from train.tables import ResidentTable
 from train.vocabulary import Vocabulary
@@ -55,17 +56,16 @@ def run_model(
     in_top5 = torch.zeros(n, dtype=torch.bool)
     model.eval()
     with torch.no_grad():  # inference tensors could not be reused by training steps
-        for start in range(0, n, EVALUATION_BATCH):
+        for span in batches(part, tables, EVALUATION_BATCH, torch.arange(n)):
             if stopping():
                 raise Stopped("stopped by a signal")
-            span = slice(start, min(n, start + EVALUATION_BATCH))
-            logits = forward(model, gather(part, tables, torch.arange(n)[span]), precision)
+            logits = forward(model, gather(part, tables, span), precision)
             truth = part.truth[span]
             inside = (truth >= 0) & (truth < logits.shape[1])
             predicted[span] = logits.argmax(dim=1)
             top = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
             in_top5[span] = (top == truth[:, None]).any(dim=1)
-            cross_entropy[span][inside] = functional.cross_entropy(
+            cross_entropy[span[inside]] = functional.cross_entropy(
                 logits[inside], truth[inside], reduction="none"
             ).double()
     return Outputs(predicted.numpy(), cross_entropy.numpy(), in_top5.numpy())

@@ -30,9 +30,10 @@ from train.errors import DivergedError, Stopped
 from train.evaluate import evaluated, gather, run_model
 from train.metrics import compute
 from train.metrics_log import MetricsLog
+from train.order import SampleOrder
 from train.progress import TrainingProgress, say
 from train.runs.layout import CHECKPOINTS, METRICS
-from train.seeds import batch_bounds, epoch_order
+from train.seeds import batch_bounds
 from train.selection import Score, epochs_done, milestones, score_of
 from train.snapshots import Snapshots, State
 from train.step import AnswerModel
@@ -122,6 +123,8 @@ class Training:
         self.what, self.folder, self.watch = what, folder, watch
         self.part, self.selection = data.parts["train"], data.parts[data.selection]
         self.trainable = trainable(data)
+        seed = config.data_seed
+        self.order = SampleOrder(self.part, tables, self.trainable, data_seed=seed)
         self.bounds = batch_bounds(len(self.trainable), config.train.batch_size)
         self.total = config.train.epochs * len(self.bounds)
         self.model = build_model(config, data, tables)
@@ -141,7 +144,6 @@ class Training:
         self.score: Score | None = None
         self.best: Score | None = None
         self._saved: tuple[State, Path] | None = None
-        self._order: tuple[int, torch.Tensor] | None = None
         self._unread: list[tuple[int, torch.Tensor, torch.Tensor | None]] = []
         self._began: float | None = None
         self._samples, self._seconds = 0, 0.0
@@ -202,7 +204,7 @@ class Training:
             self._began = time.perf_counter()
         epoch, number = divmod(self.step, len(self.bounds))
         first, last = self.bounds[number]
-        examples = self._order_of(epoch)[first:last]
+        examples = self.order.batch(epoch, first, last)
         inputs = gather(self.part, self.tables, examples)
         loss = self.engine(inputs, self.part.truth[examples], self.step)
         looked_at = self.step % READ_LOSSES_EVERY == 0
@@ -212,14 +214,6 @@ class Training:
         self.step += 1
         if looked_at:
             self._read_losses()
-
-    def _order_of(self, epoch: int) -> torch.Tensor:
-        """The examples of an epoch in the order of its batches."""
-        if self._order is None or self._order[0] != epoch:
-            seed = self.config.data_seed
-            order = epoch_order(len(self.trainable), data_seed=seed, epoch=epoch)
-            self._order = epoch, self.trainable[order]
-        return self._order[1]
 
     def _read_losses(self) -> None:
         """Write the steps since the last time into the log: the one place that waits for them."""

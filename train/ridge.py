@@ -120,6 +120,7 @@ def fit_head(data: TrainingData, image: str | None, text: str | None) -> Head:
     strongest."""
     from train.build import trainable
     from train.evaluate import gather
+    from train.order import batches
 
     train, selection = data.parts["train"], data.parts[data.selection]
     classes = len(data.vocabulary)
@@ -128,11 +129,12 @@ def fit_head(data: TrainingData, image: str | None, text: str | None) -> Head:
         return torch.cat(list(gather(part, data.tables, examples).values()), dim=1)
 
     width = sum(table.width for table in data.tables.values())
-    batches = ((rows(train, c), train.truth[c]) for c in trainable(data).split(CHUNK))
-    path = RidgePath(moments(batches, width=width, classes=classes))
+    chunks = batches(train, data.tables, CHUNK, trainable(data))
+    pairs = ((rows(train, chunk), train.truth[chunk]) for chunk in chunks)
+    path = RidgePath(moments(pairs, width=width, classes=classes))
     answered = torch.from_numpy(selection.answered).nonzero()[:, 0]
     right = torch.zeros(len(PATH), dtype=torch.int64)
-    for chunk in answered.split(CHUNK):
+    for chunk in batches(selection, data.tables, CHUNK, answered):
         truth = selection.truth[chunk]
         predicted = torch.stack(list(path.predictions(rows(selection, chunk))))
         right += (predicted == truth).sum(dim=1)

@@ -14,6 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from train.blocks import Blocks, Windows
+from train.mapped_rows import MappedRows
+from train.read_ahead import ReadAhead
+
+Source = torch.Tensor | MappedRows | ReadAhead
 Normalisation = Literal["none", "l2", "zscore"]
 Load = Literal["auto", "map", "read"]
 Rows = npt.NDArray[np.int64]
@@ -74,7 +79,7 @@ class Normaliser:
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
-def fit_normaliser(kind: Normalisation, source: torch.Tensor, train_rows: Rows) -> Normaliser:
+def fit_normaliser(kind: Normalisation, source: Source, train_rows: Rows) -> Normaliser:
     """Statistics of the given rows (each distinct row once) of [rows, width].
 
     A dimension that never varies is centred and not scaled.
@@ -111,35 +116,38 @@ class ResidentTable:
         width: numbers in a row (a grid is flattened, in row-major order).
         resident: whether rows are in memory in compute type; otherwise they are mapped in stored
             type and converted batch by batch, to the same numbers.
+        blocks: of a large table, by the rows of this object; None for others.
     """
 
     def __init__(
         self,
-        source: torch.Tensor,
+        source: Source,
         used: Rows,
         normaliser: Normaliser,
         *,
         compute_type: torch.dtype = torch.float32,
         load: Load = "auto",
+        blocks: Blocks | None = None,
     ) -> None:
         """
         Args:
             source: the table, [rows, *row_shape], any float type.
             used: rows of the table that will be asked for, sorted, distinct.
+            blocks: by the rows of the table.
         """
-        flat = source.reshape(len(source), -1)
+        flat = source.reshape(len(source), -1) if isinstance(source, torch.Tensor) else source
         self.width = flat.shape[1]
         self.normaliser = normaliser
         self.compute_type = compute_type
-        needed = len(used) * self.width * compute_type.itemsize
-        self.resident = load == "read" or (load == "auto" and needed <= available_memory() // 2)
+        self.resident = becomes_resident(load, len(used) * self.width * compute_type.itemsize)
+        self.blocks = blocks.of_rows(used) if blocks is not None and self.resident else blocks
         self._values = self._read(flat, used) if self.resident else flat
         self._place = torch.full((len(flat),), -1, dtype=torch.int64)
         self._place[torch.from_numpy(used)] = (
             torch.arange(len(used)) if self.resident else torch.from_numpy(used)
         )
 
-    def _read(self, flat: torch.Tensor, used: Rows) -> torch.Tensor:
+    def _read(self, flat: Source, used: Rows) -> torch.Tensor:
         values = torch.empty((len(used), self.width), dtype=self.compute_type)
         start = 0
         for chunk in _chunks(flat, used):
@@ -153,7 +161,12 @@ class ResidentTable:
 
     def all_rows(self) -> torch.Tensor:
         """Every row that was asked for, [rows, width] in compute type."""
-        return self._values if self.resident else self.normaliser(self._values.float())
+        return self.gather(ItemRows(torch.arange(len(self._values))))
+
+    def expect(self, windows: Windows) -> None:
+        """Rows will be asked for in the order of these windows, which are read ahead."""
+        if isinstance(self._values, ReadAhead):
+            self._values.expect(windows)
 
     def gather(self, items: ItemRows, out: torch.Tensor | None = None) -> torch.Tensor:
         """Rows of a batch, [batch, width] in compute type.
@@ -175,17 +188,22 @@ class ResidentTable:
         return out.copy_(sums.div_(counts[:, None]))
 
     def _rows(self, rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        if self.resident:
+        if self.resident and isinstance(self._values, torch.Tensor):
             return torch.index_select(self._values, 0, rows, out=out)
         exact = self._values.index_select(0, rows).float()
         return out.copy_(self.normaliser(exact))
 
 
-def _chunks(source: torch.Tensor, rows: Rows) -> Iterator[torch.Tensor]:
+def _chunks(source: Source, rows: Rows) -> Iterator[torch.Tensor]:
     """Rows of [rows, width] as float32 copies, some thousands at a time."""
     for start in range(0, len(rows), _CHUNK_ROWS):
         picked = source.index_select(0, torch.from_numpy(rows[start : start + _CHUNK_ROWS]))
         yield picked.float() if picked.dtype != torch.float32 else picked
+
+
+def becomes_resident(load: Load, needed: int) -> bool:
+    """Whether rows that need so many bytes in compute type are held in memory."""
+    return load == "read" or (load == "auto" and needed <= available_memory() // 2)
 
 
 def available_memory() -> int:

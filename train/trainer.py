@@ -21,6 +21,7 @@ from train.errors import TrainError
 from train.evaluate import measure, predictions, run_model
 from train.fit import Fitted, Watch, fit
 from train.lock import locked
+from train.order import along
 from train.progress import say
 from train.result import compose
 from train.runs.folder import RunFolder, choose_folder, unfinished_with_other_code
@@ -85,11 +86,19 @@ def train(
 
 
 def tables_told(data: TrainingData) -> str:
-    """Where the tables are."""
-    mapped = [modality for modality, table in data.tables.items() if not table.resident]
-    if not mapped:
-        return "tables in memory"
-    return f"{' and '.join(mapped)} rows mapped from files, the page cache holds what it can"
+    """Where the tables are, and whether their size decides how samples are shuffled."""
+    led = along(data.parts["train"], data.tables)
+    told, mapped = [], []
+    for modality, table in data.tables.items():
+        if led is not None and table is led.table:
+            ahead = "in memory" if table.resident else "read ahead from files"
+            told.append(f"{modality} rows {ahead}, shuffled in {led.blocks.windows} windows")
+        elif not table.resident:
+            mapped.append(modality)
+    if mapped:
+        where = "rows mapped from files, the page cache holds what it can"
+        told.append(f"{' and '.join(mapped)} {where}")
+    return "; ".join(told) or "tables in memory"
 
 
 def train_and_measure(

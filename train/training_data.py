@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from train import heads
+from train.blocks import BLOCK_SIZES, Blocks, BlockSizes, cut, in_row_order
 from train.config import Config, Experiment
 from train.errors import TrainError
 from train.examples import (
@@ -25,9 +26,19 @@ from train.examples import (
     make_part,
 )
 from train.lookup import takes
+from train.mapped_rows import MappedRows
 from train.precision import choose_precision
+from train.read_ahead import ReadAhead
 from train.step import COMPUTE_TYPES, Precision
-from train.tables import ItemRows, ResidentTable, distinct, fit_normaliser
+from train.tables import (
+    ItemRows,
+    Load,
+    ResidentTable,
+    Source,
+    becomes_resident,
+    distinct,
+    fit_normaliser,
+)
 from train.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
 from vqa_cache import CacheError, text_key
 from vqa_cache.cache import Cache
@@ -67,12 +78,17 @@ class TrainingData:
 
 
 def load_data(
-    experiment: Experiment, cache: Cache, precision: Precision | None = None
+    experiment: Experiment,
+    cache: Cache,
+    precision: Precision | None = None,
+    *,
+    sizes: BlockSizes = BLOCK_SIZES,
 ) -> TrainingData:
     """Join an experiment's splits with its tables.
 
     Args:
         precision: what an earlier attempt of the run chose; None chooses.
+        sizes: when a table is large, and how its rows are shuffled then.
 
     Raises:
         TrainError: a table, split or answer text is missing, or the cache is unfinished; the text
@@ -92,7 +108,7 @@ def load_data(
     vocabulary = _vocabulary(joined["train"], config)
     answer_table = _answer_table(cache, config, command)
     precision = precision or _precision(tables, len(vocabulary), config)
-    resident, items = _resident(tables, joined, config, COMPUTE_TYPES[precision])
+    resident, items = _resident(tables, joined, config, COMPUTE_TYPES[precision], sizes)
     parts = {name: make_part(name, part, items[name], vocabulary) for name, part in joined.items()}
     _check_labels(parts, selection, vocabulary)
     read = {**tables, "answer": answer_table} if answer_table is not None else tables
@@ -215,25 +231,41 @@ def _resident(
     joined: Mapping[str, Joined],
     config: Config,
     compute_type: torch.dtype,
+    sizes: BlockSizes,
 ) -> tuple[dict[str, ResidentTable], dict[str, dict[str, ItemRows]]]:
     """Resident tables of the rows that any part uses, and each part's rows in them."""
     resident: dict[str, ResidentTable] = {}
     items: dict[str, dict[str, ItemRows]] = {name: {} for name in joined}
     for modality, table in tables.items():
-        source = table.read() if config.load == "read" else table.tensor()
-        source = source.reshape(len(source), -1)
-        rows = {name: part.items[modality].rows.numpy() for name, part in joined.items()}
+        parts = {name: part.items[modality] for name, part in joined.items()}
+        used = distinct(np.concatenate([own.rows.numpy() for own in parts.values()]), len(table))
+        single = all(own.offsets is None for own in parts.values())
+        blocks = cut(table, used, sizes) if single else None
+        needed = len(used) * math.prod(table.row_shape) * compute_type.itemsize
+        load: Load = "read" if becomes_resident(config.load, needed) else "map"
+        source = _source(table, blocks, load, checked=config.load == "read")
+        train_rows = parts["train"].rows
+        if isinstance(source, ReadAhead):
+            source.expect(in_row_order(source.blocks, train_rows))
         resident[modality] = ResidentTable(
             source,
-            distinct(np.concatenate(list(rows.values())), len(source)),
-            fit_normaliser(config.features.normalise, source, rows["train"]),
+            used,
+            fit_normaliser(config.features.normalise, source, train_rows.numpy()),
             compute_type=compute_type,
-            load=config.load,
+            load=load,
+            blocks=blocks,
         )
-        for name, part in joined.items():
-            own = part.items[modality]
+        for name, own in parts.items():
             items[name][modality] = replace(own, rows=resident[modality].local(own.rows))
     return resident, items
+
+
+def _source(table: Table, blocks: Blocks | None, load: Load, *, checked: bool) -> Source:
+    """Rows [rows, width] in stored type: in memory to be read from, or in their files."""
+    if load == "read":
+        return (table.read() if checked else table.tensor()).reshape(len(table), -1)
+    mapped = MappedRows(table)
+    return mapped if blocks is None else ReadAhead(mapped, blocks)
 
 
 def _with_vocabulary(digest: str, vocabulary: Vocabulary) -> str:

@@ -1,4 +1,4 @@
-"""Keeping freed memory for the next batch."""
+"""Keeping freed memory for the next batch, or giving it back."""
 
 from __future__ import annotations
 
@@ -18,3 +18,14 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError):
         return False
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
+
+
+def give_back_freed_memory() -> bool:
+    """Give what is free back to the kernel, once: after work that needed more than what follows.
+    False where the C library is another than glibc."""
+    try:
+        malloc_trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError):
+        return False
+    malloc_trim(0)
+    return True

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,33 @@ def read_texts(joined: npt.NDArray[Any], offsets: npt.NDArray[Any]) -> list[str]
     raw = joined.tobytes()
     edges = offsets.tolist()
     return [raw[a:b].decode() for a, b in pairwise(edges)]
+
+
+class Texts(Sequence[str]):
+    """The texts of `text_arrays`, each decoded when it is asked for: a million `str` objects take
+    many times the memory of their bytes."""
+
+    def __init__(self, joined: npt.NDArray[Any], offsets: npt.NDArray[Any]) -> None:
+        self._joined, self._offsets = joined, offsets
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[str]: ...
+    def __getitem__(self, number: int | slice) -> str | list[str]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        place = range(len(self))[number]  # raises IndexError, as a list does
+        first, last = self._offsets[place : place + 2].tolist()
+        return self._joined[first:last].tobytes().decode()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def fill(file: Path, offset: int, data: npt.NDArray[Any] | bytes) -> None:

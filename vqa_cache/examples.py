@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -43,7 +44,7 @@ class Split:
         image_lists: None, or (int32 [m], int64 [n + 1]) where an example has several images.
         question_keys: uint8 [Q, 16].
         question_positions: int32 [n], in `question_keys`.
-        question_texts: Q texts.
+        question_texts: Q texts, decoded when they are asked for.
         answer_texts: A distinct answers.
         answer: int32 [n], the majority answer in `answer_texts`; -1 = unlabelled.
         answers, answers_offsets: int32 [m], int64 [n + 1]: every annotator's answer.
@@ -62,7 +63,7 @@ class Split:
     image_lists: tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]] | None
     question_keys: Keys
     question_positions: npt.NDArray[np.int32]
-    question_texts: list[str]
+    question_texts: Sequence[str]
     answer_texts: list[str]
     answer: npt.NDArray[np.int32]
     answers: npt.NDArray[np.int32]
@@ -223,7 +224,7 @@ def read_split(folder: Path, record: Record) -> Split:
         image_lists=image_lists,
         question_keys=column("question_keys"),
         question_positions=column("question_positions"),
-        question_texts=texts("question_text"),
+        question_texts=arrays.Texts(column("question_text_bytes"), column("question_text_offsets")),
         answer_texts=texts("answer_text"),
         answer=column("answer"),
         answers=column("answers"),

@@ -31,8 +31,9 @@ from train.lanes.stack import LaneModel, can_stack
 from train.lanes.step import LaneStep
 from train.losses import CrossEntropy
 from train.metrics import compute
+from train.order import SampleOrder, batches
 from train.progress import TrainingProgress
-from train.seeds import batch_bounds, epoch_order
+from train.seeds import batch_bounds
 from train.selection import Score, epochs_done, milestones, score_of
 from train.step import Precision, forward
 from train.tables import ResidentTable
@@ -145,8 +146,9 @@ class _Pass:
         self.config = configs[0]  # what it says apart from LANE_KEYS holds for all
         self.data = data
         self.pruner = pruner
-        self.examples = trainable(data)
-        self.bounds = batch_bounds(len(self.examples), self.config.train.batch_size)
+        examples, seed = trainable(data), self.config.data_seed
+        self.order = SampleOrder(data.parts["train"], data.tables, examples, data_seed=seed)
+        self.bounds = batch_bounds(len(examples), self.config.train.batch_size)
         models = [build_model(config, data, data.tables) for config in configs]
         check_batch_norm(models[0], self.bounds)
         self.step = lane_step(
@@ -155,7 +157,6 @@ class _Pass:
         self.trial_of_lane = list(range(len(configs)))
         self.best: list[Score | None] = [None] * len(configs)
         self.outcomes: dict[int, Outcome] = {}
-        self._order = torch.empty(0)
 
     def run(self, what: str, watch: Watch) -> list[Outcome]:
         """Train and evaluate until no lane is left."""
@@ -183,11 +184,7 @@ class _Pass:
     def _train_step(self, step: int) -> None:
         part, tables = self.data.parts["train"], self.data.tables
         epoch, number = divmod(step, len(self.bounds))
-        if number == 0:
-            n, seed = len(self.examples), self.config.data_seed
-            self._order = self.examples[epoch_order(n, data_seed=seed, epoch=epoch)]
-        first, last = self.bounds[number]
-        batch = self._order[first:last]
+        batch = self.order.batch(epoch, *self.bounds[number])
         self.step(gather(part, tables, batch), part.truth[batch], step)
 
     def _outcome(self, status: Status, score: Score | None, done: int) -> Outcome:
@@ -276,8 +273,7 @@ def run_lanes(
     rows = max(256, EVALUATION_BATCH // lanes)  # bounded memory: logits have a copy for each lane
     model.eval()
     with torch.no_grad():
-        for start in range(0, n, rows):
-            span = torch.arange(start, min(n, start + rows))
+        for span in batches(part, tables, rows, torch.arange(n)):
             logits = forward(model, gather(part, tables, span), precision)
             truth = part.truth[span]
             inside = (truth >= 0) & (truth < logits.shape[-1])
