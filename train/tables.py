@@ -6,13 +6,15 @@ No DataLoader: a batch is one `index_select` a table, straight into its columns 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from train.device import CPU, free_memory
 
 Normalisation = Literal["none", "l2", "zscore"]
 Load = Literal["auto", "map", "read"]
@@ -40,7 +42,7 @@ class ItemRows:
     def select(self, examples: torch.Tensor) -> ItemRows:
         """The same for some of the examples, int64 [k]."""
         if self.offsets is None:
-            return ItemRows(self.rows[examples])
+            return ItemRows(self.rows[examples.to(self.rows.device, non_blocking=True)])
         first = self.offsets[examples]
         counts = self.offsets[examples + 1] - first
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
@@ -111,6 +113,8 @@ class ResidentTable:
         width: numbers in a row (a grid is flattened, in row-major order).
         resident: whether rows are in memory in compute type; otherwise they are mapped in stored
             type and converted batch by batch, to the same numbers.
+        device: where batches go. A GPU holds the rows itself where they take at most a half of its
+            free memory; otherwise the host gathers them and copies each batch without waiting.
     """
 
     def __init__(
@@ -121,6 +125,7 @@ class ResidentTable:
         *,
         compute_type: torch.dtype = torch.float32,
         load: Load = "auto",
+        device: torch.device = CPU,
     ) -> None:
         """
         Args:
@@ -131,16 +136,26 @@ class ResidentTable:
         self.width = flat.shape[1]
         self.normaliser = normaliser
         self.compute_type = compute_type
+        self.device = device
         needed = len(used) * self.width * compute_type.itemsize
-        self.resident = load == "read" or (load == "auto" and needed <= available_memory() // 2)
-        self._values = self._read(flat, used) if self.resident else flat
+        fits = load != "map" and device.type == "cuda" and needed <= free_memory(device) // 2
+        self.resident = (
+            load == "read" or fits or (load == "auto" and needed <= available_memory() // 2)
+        )
+        home = device if fits else CPU
+        self._values = self._read(flat, used, home) if self.resident else flat
         self._place = torch.full((len(flat),), -1, dtype=torch.int64)
         self._place[torch.from_numpy(used)] = (
             torch.arange(len(used)) if self.resident else torch.from_numpy(used)
         )
 
-    def _read(self, flat: torch.Tensor, used: Rows) -> torch.Tensor:
-        values = torch.empty((len(used), self.width), dtype=self.compute_type)
+    @property
+    def home(self) -> torch.device:
+        """Where the rows are, and the row numbers that `gather` takes with one row an example."""
+        return self._values.device
+
+    def _read(self, flat: torch.Tensor, used: Rows, home: torch.device) -> torch.Tensor:
+        values = torch.empty((len(used), self.width), dtype=self.compute_type, device=home)
         start = 0
         for chunk in _chunks(flat, used):
             values[start : start + len(chunk)] = self.normaliser(chunk)
@@ -164,21 +179,30 @@ class ResidentTable:
             out: where they go, perhaps some columns of a wider matrix.
         """
         if out is None:
-            out = torch.empty((len(items), self.width), dtype=self.compute_type)
+            out = torch.empty((len(items), self.width), dtype=self.compute_type, device=self.device)
         if items.offsets is None:
             return self._rows(items.rows, out)
-        rows = torch.empty((len(items.rows), self.width), dtype=self.compute_type)
-        self._rows(items.rows, rows)
+        rows = out.new_empty((len(items.rows), self.width))
+        self._rows(items.rows.to(self.home, non_blocking=True), rows)
         counts = items.offsets.diff()
         owner = torch.arange(len(counts)).repeat_interleave(counts)
-        sums = torch.zeros((len(counts), self.width)).index_add_(0, owner, rows.float())
-        return out.copy_(sums.div_(counts[:, None]))
+        sums = torch.zeros((len(counts), self.width), device=out.device)
+        sums.index_add_(0, owner.to(out.device, non_blocking=True), rows.float())
+        return out.copy_(sums.div_(counts[:, None].to(out.device, non_blocking=True)))
 
     def _rows(self, rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        if out.device != self.home:  # pinned, or the copy would wait; torch reuses it when it may
+            staged = torch.empty(out.shape, dtype=out.dtype, pin_memory=True)
+            return out.copy_(self._rows(rows, staged), non_blocking=True)
         if self.resident:
             return torch.index_select(self._values, 0, rows, out=out)
         exact = self._values.index_select(0, rows).float()
         return out.copy_(self.normaliser(exact))
+
+
+def device_of(tables: Mapping[str, ResidentTable]) -> torch.device:
+    """Where the batches of a run's tables go."""
+    return next(iter(tables.values())).device
 
 
 def _chunks(source: torch.Tensor, rows: Rows) -> Iterator[torch.Tensor]:

@@ -17,6 +17,7 @@ from rich.console import Console
 import vqa_cache
 from train.baselines import run_baselines
 from train.config import Experiment
+from train.device import CPU, device_name
 from train.errors import TrainError
 from train.evaluate import measure, predictions, run_model
 from train.fit import Fitted, Watch, fit
@@ -87,9 +88,12 @@ def train(
 def tables_told(data: TrainingData) -> str:
     """Where the tables are."""
     mapped = [modality for modality, table in data.tables.items() if not table.resident]
-    if not mapped:
-        return "tables in memory"
-    return f"{' and '.join(mapped)} rows mapped from files, the page cache holds what it can"
+    if mapped:
+        return f"{' and '.join(mapped)} rows mapped from files, the page cache holds what it can"
+    apart = [modality for modality, table in data.tables.items() if table.home != table.device]
+    if apart:
+        return f"{' and '.join(apart)} rows in host memory, copied to the GPU batch by batch"
+    return "tables in memory" if data.device == CPU else "tables in GPU memory"
 
 
 def train_and_measure(
@@ -125,7 +129,8 @@ def tell(
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in data.parts.items())
     held = " (held out: a tenth of the images of train)" if data.held_out else ""
     say(console, f"{folder.path.name}: {sizes} examples; {len(data.vocabulary):,} answers")
-    say(console, f"computed in {data.precision}, {tables_told(data)}")
+    name = device_name(data.device)
+    say(console, f"computed on {name} in {data.precision}, {tables_told(data)}")
     say(console, f"epochs are selected on {data.selection}{held}")
     for note in data.notes:
         say(console, note)

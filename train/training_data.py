@@ -14,6 +14,7 @@ import torch
 
 from train import heads
 from train.config import Config, Experiment
+from train.device import CPU, choose_device
 from train.errors import TrainError
 from train.examples import (
     Joined,
@@ -25,9 +26,9 @@ from train.examples import (
     make_part,
 )
 from train.lookup import takes
-from train.precision import choose_precision
+from train.precision import check_precision, choose_precision
 from train.step import COMPUTE_TYPES, Precision
-from train.tables import ItemRows, ResidentTable, distinct, fit_normaliser
+from train.tables import ItemRows, ResidentTable, device_of, distinct, fit_normaliser
 from train.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
 from vqa_cache import CacheError, text_key
 from vqa_cache.cache import Cache
@@ -65,19 +66,29 @@ class TrainingData:
     digests: Mapping[str, str]
     notes: Sequence[str]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the run computes."""
+        return device_of(self.tables)
+
 
 def load_data(
-    experiment: Experiment, cache: Cache, precision: Precision | None = None
+    experiment: Experiment,
+    cache: Cache,
+    precision: Precision | None = None,
+    device: torch.device | None = None,
 ) -> TrainingData:
     """Join an experiment's splits with its tables.
 
     Args:
         precision: what an earlier attempt of the run chose; None chooses.
+        device: where to compute; None chooses.
 
     Raises:
         TrainError: a table, split or answer text is missing, or the cache is unfinished; the text
-            names the command of stage 1 that helps.
+            names the command of stage 1 that helps. Or the device cannot do the precision.
     """
+    device = device or choose_device()
     config, command = experiment.config, experiment.precompute
     tables = find_tables(cache, config.features, command)
     splits = experiment_splits(cache, config.features.dataset, command)
@@ -91,8 +102,11 @@ def load_data(
     joined, selection = _select(joined, config)
     vocabulary = _vocabulary(joined["train"], config)
     answer_table = _answer_table(cache, config, command)
-    precision = precision or _precision(tables, len(vocabulary), config)
-    resident, items = _resident(tables, joined, config, COMPUTE_TYPES[precision])
+    if precision is None:
+        precision = _precision(tables, len(vocabulary), config, device)
+    else:
+        check_precision(precision, device, f"{precision}, in which the run was begun,")
+    resident, items = _resident(tables, joined, config, COMPUTE_TYPES[precision], device)
     parts = {name: make_part(name, part, items[name], vocabulary) for name, part in joined.items()}
     _check_labels(parts, selection, vocabulary)
     read = {**tables, "answer": answer_table} if answer_table is not None else tables
@@ -199,11 +213,14 @@ def _vocabulary(train: Joined, config: Config) -> Vocabulary:
     return most_frequent(counts, k=answers.k, normalised=normalised, other=answers.other)
 
 
-def _precision(tables: Mapping[str, Table], answers: int, config: Config) -> Precision:
+def _precision(
+    tables: Mapping[str, Table], answers: int, config: Config, device: torch.device
+) -> Precision:
     """For the first layer of the head: its first hidden layer, or its output."""
     hidden = config.head.options.get("hidden") or [answers]
     return choose_precision(
         config.train.precision,
+        device,
         rows=config.train.batch_size,
         inner=sum(math.prod(table.row_shape) for table in tables.values()),
         outer=hidden[0],
@@ -215,6 +232,7 @@ def _resident(
     joined: Mapping[str, Joined],
     config: Config,
     compute_type: torch.dtype,
+    device: torch.device,
 ) -> tuple[dict[str, ResidentTable], dict[str, dict[str, ItemRows]]]:
     """Resident tables of the rows that any part uses, and each part's rows in them."""
     resident: dict[str, ResidentTable] = {}
@@ -229,10 +247,12 @@ def _resident(
             fit_normaliser(config.features.normalise, source, rows["train"]),
             compute_type=compute_type,
             load=config.load,
+            device=device,
         )
         for name, part in joined.items():
             own = part.items[modality]
-            items[name][modality] = replace(own, rows=resident[modality].local(own.rows))
+            home = resident[modality].home if own.offsets is None else CPU
+            items[name][modality] = replace(own, rows=resident[modality].local(own.rows).to(home))
     return resident, items
 
 
