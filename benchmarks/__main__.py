@@ -9,6 +9,7 @@ import click
 
 # name -> "module:command"; a command takes its own options
 BENCHMARKS: dict[str, str] = {
+    "gpu": "benchmarks.gpu:command",
     "make_scale_cache": "benchmarks.scale_cache:command",
     "registry": "benchmarks.registry:main",
     "resume": "benchmarks.resume:command",
