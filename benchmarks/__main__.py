@@ -11,6 +11,7 @@ import click
 BENCHMARKS: dict[str, str] = {
     "cached_vs_uncached": "benchmarks.cached_vs_uncached:command",
     "flat": "benchmarks.flat:command",
+    "gpu": "benchmarks.gpu:command",
     "make_scale_cache": "benchmarks.scale_cache:command",
     "precompute": "benchmarks.precompute:command",
     "registry": "benchmarks.registry:main",

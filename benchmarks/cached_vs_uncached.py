@@ -30,8 +30,8 @@ from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
 from train.build import build_model, build_step, trainable
 from train.config import Config, Experiment, load_experiment
+from train.device import environment
 from train.fit import Training, Watch
-from train.result import environment
 from train.runs.layout import METRICS
 from train.seeds import batch_bounds, epoch_order
 from train.training_data import TrainingData, load_data
@@ -77,7 +77,7 @@ def command(
             **bench.speeds(rounds, steps),
             "stage1_seconds": round(stage1_seconds, 1),
             "examples": len(trainable(bench.data)),
-            "environment": environment(),
+            "environment": environment(bench.data.device),
         }
     click.echo(
         json.dumps(figures) if as_json else "\n".join(f"{k}: {v}" for k, v in figures.items())

@@ -68,7 +68,7 @@ from precompute.encoders import load_encoder
 from precompute.numerics import Numerics, Precision, choose_precision
 from precompute.torchvision_operators import declare_missing_operators
 from precompute.versions import library_versions
-from train.result import environment
+from train.device import CPU, environment
 from vqa_cache.allocator import keep_freed_memory
 from vqa_cache.spec import Modality, parse_spec
 
@@ -335,7 +335,7 @@ def command(only: tuple[str, ...], rounds: int, small: bool, as_json: bool) -> N
             if bench.wanted & set(keys):
                 figures |= measure(bench)
     figures |= bench.set_up_seconds | {"import_seconds": import_seconds()}
-    figures["environment"] = environment() | {"libraries": library_versions()}
+    figures["environment"] = environment(CPU) | {"libraries": library_versions()}
     click.echo(
         json.dumps(figures) if as_json else "\n".join(f"{k}: {v}" for k, v in figures.items())
     )

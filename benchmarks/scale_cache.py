@@ -1,21 +1,21 @@
 """A cache of VQA v2's true size, made of random rows with labels that a head can learn.
 
-Sizes are those of VQA v2 (Goyal et al. 2017, arXiv:1612.00837): questions and images of its train
-and val splits. Every image has a latent kind, every question too; a fixed table of both says the
-answer, a share of the labels is noise, and each row is its kind's centre and noise.
+Sizes are those of VQA v2's train and val splits. Every image has a latent kind, every question
+too; a fixed table of both says the answer, a share of the labels is noise, and each row is its
+kind's centre and noise.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.sizes import VQA2, WIDTH, Sizes
 from vqa_cache.arrays import text_arrays
 from vqa_cache.cache import Cache, create_cache
 from vqa_cache.examples import Columns, write_split
@@ -26,30 +26,9 @@ from vqa_cache.spec import Modality, parse_spec
 
 IMAGE, TEXT = "timm:scale_fixture:tap=pooled", "hf:scale-fixture:tap=mean"
 DATASET = "vqa2_scale"
-WIDTH = 768
 ANNOTATORS = 10
 NOISE_SHARE = 0.2
 ROWS_PER_SHARD = {"image": 1024, "text": 16_384}
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How large the cache is; split -> count."""
-
-    images: dict[str, int]
-    questions: dict[str, int]
-    distinct_questions: int
-    answers: int
-    image_kinds: int = 64
-    question_kinds: int = 256
-
-
-VQA2 = Sizes(
-    images={"train": 82_783, "val": 40_504},
-    questions={"train": 443_757, "val": 214_354},
-    distinct_questions=150_000,
-    answers=1_000,
-)
 
 
 @click.command("make_scale_cache")

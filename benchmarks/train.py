@@ -25,14 +25,15 @@ from torch import nn
 import vqa_cache
 from benchmarks.journal_loops import journal_loop, tensor_dataset_loop
 from benchmarks.lanes import lanes_against_single_runs
-from benchmarks.scale_cache import DATASET, IMAGE, TEXT, VQA2, make_scale_cache
+from benchmarks.scale_cache import DATASET, IMAGE, TEXT, make_scale_cache
+from benchmarks.sizes import VQA2
 from benchmarks.turns import median, ratio, take_turns
 from train.baselines import always
 from train.build import build_model, build_step
 from train.config import Config, load_experiment
+from train.device import CPU, environment
 from train.evaluate import gather, measure, run_model
 from train.fit import Training, Watch
-from train.result import environment
 from train.step import COMPUTE_TYPES, TrainingStep
 from train.training_data import TrainingData, load_data
 from vqa_cache.allocator import keep_freed_memory
@@ -91,7 +92,7 @@ def command(cache: Path | None, rounds: int, compiled: bool, as_json: bool) -> N
         bench.logs.close()
         figures |= loading(cache, folder, rounds)
         figures |= lanes_against_single_runs(rounds)
-        figures |= {"precision": bench.data.precision, "environment": environment()}
+        figures |= {"precision": bench.data.precision, "environment": environment(CPU)}
     click.echo(
         json.dumps(figures) if as_json else "\n".join(f"{k}: {v}" for k, v in figures.items())
     )
@@ -106,7 +107,7 @@ class Bench:
         self.compiled = compiled
         self.logs = ExitStack()
         experiment = load_experiment("cosine_answers", [*FEATURES, f"features.answer_text={TEXT}"])
-        self.data = load_data(experiment, vqa_cache.open(cache))
+        self.data = load_data(experiment, vqa_cache.open(cache), device=CPU)
 
     def config(self, head: str, batch_size: int) -> Config:
         """An experiment of the benchmark."""
@@ -341,7 +342,7 @@ def until_first_step(cache: str, folder: str, overrides: list[str]) -> None:
     """What a run does up to its first step."""
     keep_freed_memory()
     experiment = load_experiment("linear_answers", overrides)
-    data = load_data(experiment, vqa_cache.open(cache))
+    data = load_data(experiment, vqa_cache.open(cache), device=CPU)
     watch = Watch(Console(quiet=True))
     training = Training(
         experiment.config, data, data.tables, what="", folder=Path(folder), watch=watch

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
+from test_train_cuda_graph import repeat
 
 import vqa_cache
+from benchmarks import gpu
 from benchmarks import train as train_benchmark
 from benchmarks.__main__ import BENCHMARKS, main
-from benchmarks.scale_cache import DATASET, VQA2, Sizes, make_scale_cache
+from benchmarks.scale_cache import DATASET, make_scale_cache
+from benchmarks.sizes import VQA2, Sizes
 from benchmarks.turns import median, ratio, take_turns
+from train import cuda_graph
 from train.config import load_experiment
+from train.device import CPU
 from train.fit import Watch, fit
+from train.tables import Normaliser, ResidentTable
 from train.training_data import load_data
 
 SMALL = Sizes({"train": 300, "val": 60}, {"train": 4000, "val": 500}, 400, 50, 6, 10)
@@ -91,3 +100,41 @@ def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
     assert done.exit_code == 2
     listed = CliRunner().invoke(main, ["--help"]).output
     assert all(name in listed for name in BENCHMARKS)
+
+
+def test_the_gpu_benchmark_with_a_stand_in_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it but captures and the count of synchronisations, on the CPU."""
+    monkeypatch.setattr(cuda_graph, "capture", repeat)
+    monkeypatch.setattr(gpu, "synchronisations", lambda run: run() * 0)
+    work = gpu.Work(
+        batch_sizes=(256, 64),
+        hidden=16,
+        steps=4,
+        rounds=1,
+        probe=64,
+        copied=1 << 16,
+        trials=6,
+        lanes=4,
+        epochs=2,
+        sweep_batch=100,
+        sweep_hidden=16,
+    )
+    figures = gpu.measure(CPU, SMALL, work)
+    assert figures["graph_losses_difference"] == figures["graph_weights_difference"] == 0
+    for key in ("b256_samples_per_second", "b64_samples_per_second", "sweep_seconds",
+                "sweep_vs_process_per_trial"):  # fmt: skip
+        assert figures[key] > 0, key
+    assert figures["b256_floor_samples_per_second"] > figures["b64_floor_samples_per_second"]
+    assert figures["sweep_best_accuracy"] > 0.9
+    assert figures["process_accuracy"] > 0.9
+
+
+def test_the_floor_counts_products_and_traffic() -> None:
+    """4 samples of head 6 -> 5 -> 3: forward and weights of both layers, input of the second."""
+    peak = gpu.Peak(flops=1.0, bandwidth=1e30)
+    row = ResidentTable(torch.zeros(1, 6), np.zeros(1, np.int64), Normaliser("none"))
+    data = SimpleNamespace(tables={"x": row})
+    assert gpu.floor_seconds(data, 4, [6, 5, 3], peak) == 2 * 4 * (2 * (30 + 15) + 15)  # type: ignore[arg-type]
+    moved = (30 + 15 + 5 + 3) * gpu.OPTIMIZER_BYTES + 2 * 4 * 6 * 4
+    peak = gpu.Peak(flops=1e30, bandwidth=1.0)
+    assert gpu.floor_seconds(data, 4, [6, 5, 3], peak) == moved  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,3 +97,23 @@ def test_the_data_package_itself_imports_nothing() -> None:
 def test_answers_need_the_standard_library_alone() -> None:
     names = {module.split(".")[0] for _, module, _ in imported(ROOT / "data" / "answers.py")}
     assert names <= set(sys.stdlib_module_names) | {"__future__"}
+
+
+def test_the_step_engine_and_the_gpu_benchmark_need_few_libraries() -> None:
+    """torch, numpy, h5py, xxhash, click, rich, safetensors; all others are hidden from them."""
+    hidden = "pydantic pandas optuna zarr transformers timm open_clip PIL matplotlib tensorboard"
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({hidden.split()!r}))\n"
+        "import train.step, train.cuda_graph, train.evaluate, train.metrics, train.precision\n"
+        "import train.heads, train.fusion, train.losses, train.lanes.step, train.lanes.loss\n"
+        "import benchmarks.gpu\n"
+        "from benchmarks.__main__ import main\n"
+        "sys.argv = ['benchmarks', 'gpu', '--json']\n"
+        "import torch; torch.cuda.is_available = lambda: False\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found == {"gpu": None, "reason": "torch finds no CUDA device: nothing was measured"}

@@ -181,6 +181,16 @@ def test_a_run_keeps_the_precision_it_was_begun_in(
         train_until(tmp_path, cache, 0, "train.precision=fp16")
 
 
+def test_a_run_begun_in_what_this_machine_cannot_do_is_refused(tmp_path: Path, cache: Path) -> None:
+    assert train_until(tmp_path, cache, 9) is None
+    [identity] = (tmp_path / "runs").glob("*/identity.json")
+    kept = json.loads(identity.read_text())
+    identity.write_text(json.dumps({**kept, "precision": "fp16"}))
+    expected = r"^fp16, in which the run was begun, needs a CUDA device .*, found a CPU;"
+    with pytest.raises(TrainError, match=expected):
+        train_until(tmp_path, cache, 0)
+
+
 def test_tensorboard_shows_what_the_log_says(tmp_path: Path, cache: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

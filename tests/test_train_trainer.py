@@ -108,6 +108,15 @@ def test_the_same_run_twice_is_identical_to_the_byte(tmp_path: Path, cache: Path
     assert found[0] == found[1]
 
 
+def test_a_run_says_where_it_computes(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = load_experiment(str(write_experiment(tmp_path)), ["train.epochs=1", "load=map"])
+    train_run(experiment, cache=cache, runs=tmp_path / "runs", console=Console(width=200))
+    mapped = "image and text rows mapped from files, the page cache holds what it can"
+    assert f"computed on cpu in fp32, {mapped}" in capsys.readouterr().out
+
+
 def test_the_callers_random_state_is_left_alone(tmp_path: Path, cache: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)

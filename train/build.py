@@ -20,14 +20,16 @@ from train.vocabulary import Vocabulary
 
 
 def build_model(config: Config, data: TrainingData, modalities: Iterable[str]) -> AnswerModel:
-    """Fusion and head with weights drawn from the seed. Raises TrainError for a bad option."""
+    """Fusion and head with weights drawn from the seed, the same on every device, moved to that of
+    the data. Raises TrainError for a bad option."""
     torch.manual_seed(derive_seed(config.seed, "weights"))
     sizes = {modality: data.tables[modality].width for modality in modalities}
     join = _make("fusion", fusion.lookup, config.fusion, sizes)
     arguments: list[Any] = [join.out_features, len(data.vocabulary)]
     if takes(heads.lookup(config.head.name), "answer_vectors"):
         arguments.append(data.answer_vectors)
-    return AnswerModel(join, _make("head", heads.lookup, config.head, *arguments))
+    model = AnswerModel(join, _make("head", heads.lookup, config.head, *arguments))
+    return model.to(data.device)
 
 
 def build_step(
@@ -49,7 +51,8 @@ def build_loss(config: Config, data: TrainingData) -> nn.Module:
     given: list[Any] = []
     if takes(losses.lookup(config.loss.name), "class_counts"):
         given.append(class_counts(data))
-    return cast(nn.Module, _make("loss", losses.lookup, config.loss, *given))
+    loss = cast(nn.Module, _make("loss", losses.lookup, config.loss, *given))
+    return loss.to(data.device)
 
 
 def build_schedule(config: Config, total_steps: int) -> optimizers.Schedule:
@@ -90,8 +93,9 @@ def _make(section: str, lookup: Callable[[str], Factory], chosen: Component, *gi
 def model_tensors(
     model: AnswerModel, tables: Mapping[str, ResidentTable]
 ) -> dict[str, torch.Tensor]:
-    """What a prediction computes with: weights, buffers, and each input's normalisation."""
-    tensors: dict[str, torch.Tensor] = dict(model.state_dict())
+    """What a prediction computes with, on the CPU: weights, buffers, and each input's
+    normalisation."""
+    tensors = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     for modality, table in tables.items():
         for name, statistic in table.normaliser.tensors().items():
             tensors[f"normalise.{modality}.{name}"] = statistic

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from train.errors import Stopped
 from train.examples import Part
+from train.losses import IGNORED
 from train.metrics import METRICS, TOP, Evaluated, accuracy_by_type, compute
 from train.order import batches
-from train.step import Precision, forward
-from train.tables import ResidentTable
+from train.step import Batch, Precision, forward
+from train.tables import ItemRows, ResidentTable, device_of
 from train.vocabulary import Vocabulary
 
 EVALUATION_BATCH = 4096
@@ -50,39 +51,65 @@ def run_model(
 
     Raises Stopped when `stopping`, asked between batches, is true.
     """
-    n = len(part)
-    predicted = torch.empty(n, dtype=torch.int64)
-    cross_entropy = torch.full((n,), torch.nan, dtype=torch.float64)
-    in_top5 = torch.zeros(n, dtype=torch.bool)
+    n, device = len(part), device_of(tables)
+    predicted = torch.empty(n, dtype=torch.int64, device=device)
+    cross_entropy = torch.empty(n, dtype=torch.float64, device=device)
+    in_top5 = torch.empty(n, dtype=torch.bool, device=device)
+    all_truths = part.truth.to(device)
     model.eval()
     with torch.no_grad():  # inference tensors could not be reused by training steps
         for span in batches(part, tables, EVALUATION_BATCH, torch.arange(n)):
             if stopping():
                 raise Stopped("stopped by a signal")
+            place = span.to(device, non_blocking=True)
             logits = forward(model, gather(part, tables, span), precision)
-            truth = part.truth[span]
-            inside = (truth >= 0) & (truth < logits.shape[1])
-            predicted[span] = logits.argmax(dim=1)
+            truth = all_truths[place]
+            outside = (truth < 0) | (truth >= logits.shape[1])
+            predicted[place] = logits.argmax(dim=1)
             top = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
-            in_top5[span] = (top == truth[:, None]).any(dim=1)
-            cross_entropy[span[inside]] = functional.cross_entropy(
-                logits[inside], truth[inside], reduction="none"
-            ).double()
-    return Outputs(predicted.numpy(), cross_entropy.numpy(), in_top5.numpy())
+            in_top5[place] = (top == truth[:, None]).any(dim=1)
+            # not by the mask as an index, whose length the CPU would wait for
+            losses = functional.cross_entropy(
+                logits, truth.masked_fill(outside, IGNORED), ignore_index=IGNORED, reduction="none"
+            )
+            cross_entropy[place] = losses.double().masked_fill_(outside, torch.nan)
+    return Outputs(*(found.cpu().numpy() for found in (predicted, cross_entropy, in_top5)))
+
+
+class HasItems(Protocol):
+    """What `gather` reads of a part."""
+
+    @property
+    def items(self) -> Mapping[str, ItemRows]: ...
 
 
 def gather(
-    part: Part, tables: Mapping[str, ResidentTable], examples: torch.Tensor
+    part: HasItems, tables: Mapping[str, ResidentTable], examples: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """A batch of inputs: modality -> [batch, width], side by side in one matrix, so that joining
-    them copies nothing."""
+    """A batch of inputs: modality -> [batch, width], side by side in one matrix on the tables'
+    device, so that joining them copies nothing."""
     widths = [table.width for table in tables.values()]
-    compute_type = next(iter(tables.values())).compute_type
-    joined = torch.empty((len(examples), sum(widths)), dtype=compute_type)
+    first = next(iter(tables.values()))
+    shape = (len(examples), sum(widths))
+    joined = torch.empty(shape, dtype=first.compute_type, device=first.device)
     return {
         modality: table.gather(part.items[modality].select(examples), out=columns)
         for (modality, table), columns in zip(tables.items(), joined.split(widths, 1), strict=True)
     }
+
+
+def batches_of(
+    part: HasItems, truth: torch.Tensor, tables: Mapping[str, ResidentTable]
+) -> Callable[[torch.Tensor], Batch]:
+    """From the numbers of examples, int64 [batch], to their inputs and targets on the tables'
+    device."""
+    targets = truth.to(device_of(tables))
+
+    def batch(examples: torch.Tensor) -> Batch:
+        place = examples.to(targets.device, non_blocking=True)
+        return gather(part, tables, examples), targets[place]
+
+    return batch
 
 
 def evaluated(part: Part, outputs: Outputs, num_answers: int) -> Evaluated:

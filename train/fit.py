@@ -26,8 +26,10 @@ from train.build import (
     trainable,
 )
 from train.config import Config
+from train.cuda_graph import CannotCaptureError, CapturedSteps
+from train.device import CPU, rng_devices
 from train.errors import DivergedError, Stopped
-from train.evaluate import evaluated, gather, run_model
+from train.evaluate import batches_of, evaluated, run_model
 from train.metrics import compute
 from train.metrics_log import MetricsLog
 from train.order import SampleOrder
@@ -36,12 +38,12 @@ from train.runs.layout import CHECKPOINTS, METRICS
 from train.seeds import batch_bounds
 from train.selection import Score, epochs_done, milestones, score_of
 from train.snapshots import Snapshots, State
-from train.step import AnswerModel
+from train.step import AnswerModel, EagerSteps, Steps
 from train.tables import ResidentTable
 from train.training_data import TrainingData
 from vqa_cache.durable import remove, remove_stale_temporaries
 
-READ_LOSSES_EVERY = 50  # steps; reading a loss waits for the device
+READ_LOSSES_EVERY = 50  # steps; on a GPU, where reading them waits, they are read once an epoch
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Watch:
 
     Attributes:
         stopping: asked between steps; true saves and raises Stopped.
-        row: told every READ_LOSSES_EVERY steps, and at evaluations, what metrics.jsonl is told.
+        row: told of every READ_LOSSES_EVERY-th step and of evaluations what metrics.jsonl is told.
         evaluated: called after each evaluation, once its row is durable.
     """
 
@@ -99,7 +101,7 @@ def fit(
             snapshot), or every snapshot is damaged.
         Stopped: after a snapshot.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=rng_devices(data.device)):
         tables = {modality: data.tables[modality] for modality in modalities}
         training = Training(config, data, tables, what=what, folder=folder, watch=watch)
         training.restore()
@@ -140,11 +142,13 @@ class Training:
             keep_best=config.train.keep_best,
         )
         self.progress = TrainingProgress(what, self.total, len(self.bounds), watch.console)
+        self._on_gpu = data.device != CPU
         self.step = 0
         self.score: Score | None = None
         self.best: Score | None = None
         self._saved: tuple[State, Path] | None = None
-        self._unread: list[tuple[int, torch.Tensor, torch.Tensor | None]] = []
+        self._steps: Steps | None = None
+        self._unread: list[tuple[int, torch.Tensor | None]] = []
         self._began: float | None = None
         self._samples, self._seconds = 0, 0.0
 
@@ -159,7 +163,7 @@ class Training:
             self.log = MetricsLog(log)
             return
         load_weights(self.model, snapshot.model)
-        self.engine.optimizer.load(snapshot.training)
+        self.engine.load(snapshot.training)
         state = snapshot.state
         self.step, self.score, self.best = state.step, state.score, state.best
         self._saved = state, snapshot.path
@@ -200,39 +204,55 @@ class Training:
 
     def train_step(self) -> None:
         """Gather the next batch, update the model, note the loss."""
+        if self._steps is None:
+            self._steps = self._make_steps()
         if self._began is None:
             self._began = time.perf_counter()
         epoch, number = divmod(self.step, len(self.bounds))
         first, last = self.bounds[number]
-        examples = self.order.batch(epoch, first, last)
-        inputs = gather(self.part, self.tables, examples)
-        loss = self.engine(inputs, self.part.truth[examples], self.step)
+        self._steps(self.order.batch(epoch, first, last), self.step)
         looked_at = self.step % READ_LOSSES_EVERY == 0
-        norm = self.engine.gradient_norm() if looked_at else None
-        self._unread.append((self.step, loss, norm))
+        self._unread.append((self.step, self._steps.gradient_norm() if looked_at else None))
         self._samples += last - first
         self.step += 1
-        if looked_at:
+        if number + 1 == len(self.bounds) if self._on_gpu else looked_at:
             self._read_losses()
+
+    def _make_steps(self) -> Steps:
+        """Eager steps on a CPU; graphs where rows, examples and model are on a GPU."""
+        batch = batches_of(self.part, self.part.truth, self.tables)
+        if self.order.home == CPU:
+            return EagerSteps(self.engine, batch)
+        sizes = {last - first for first, last in self.bounds}
+        try:
+            return CapturedSteps(self.engine, batch, sizes, capacity=len(self.bounds))
+        except CannotCaptureError as error:
+            say(self.watch.console, f"{self.what}: steps run kernel by kernel: {error}")
+            return EagerSteps(self.engine, batch)
 
     def _read_losses(self) -> None:
         """Write the steps since the last time into the log: the one place that waits for them."""
-        if not self._unread:
+        if not self._unread or self._steps is None:
             return
-        values = torch.stack([loss for _, loss, _ in self._unread]).tolist()
         row: dict[str, Any] = {}
-        for (step, _, norm), value in zip(self._unread, values, strict=True):
+        shown = []
+        for (step, norm), value in zip(self._unread, self._steps.losses(), strict=True):
             rate = self.engine.lr(step)
             epoch = step // len(self.bounds) + 1
             if not math.isfinite(value):
                 raise self._not_finite(f"the loss is {value}", step, rate)
             row = {"step": step + 1, "epoch": epoch, "train_loss": value, "lr": rate}
             if norm is not None:
-                row["gradient_norm"] = norm.item()
+                shown.append(row)
+                if norm.isfinite():  # in fp16 a step may overflow and be left out
+                    row["gradient_norm"] = norm.item()
             self.log.row(row)
         self._unread.clear()
         self._pause()
-        self.watch.row({**row, "samples_per_second": self._samples / self._seconds})
+        if not shown or shown[-1] is not row:
+            shown.append(row)
+        for told in shown:
+            self.watch.row({**told, "samples_per_second": self._samples / self._seconds})
         self.progress.steps(self.step, row["train_loss"], self._samples / self._seconds)
 
     def _pause(self) -> None:
@@ -287,7 +307,8 @@ class Training:
             if not all(bool(tensor.isfinite().all()) for tensor in model.values()):
                 what = "the loss was finite, but the update made weights that are not,"
                 raise self._not_finite(what, self.step - 1, self.engine.lr(self.step - 1))
-            path = self.snapshots.save(state, model, self.engine.optimizer.state, description)
+            training = {name: tensor.cpu() for name, tensor in self.engine.state().items()}
+            path = self.snapshots.save(state, model, training, description)
             self._saved = state, path
         return self._saved[1]
 

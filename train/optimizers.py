@@ -100,18 +100,25 @@ class Optimizer(ABC):
                 parameter.grad = None
 
     @torch.no_grad()
-    def step(self, factor: float) -> None:
-        """One update with learning rate `lr * factor`. A parameter without a gradient stays."""
+    def step(self, lr: float | torch.Tensor, found_inf: torch.Tensor | None = None) -> None:
+        """One update. A parameter without a gradient stays.
+
+        Args:
+            lr: a float32 scalar on the parameters' device where a CUDA graph captures the update,
+                which would keep a number as it was.
+            found_inf: float32 scalar on that device; 1 leaves everything as it is.
+        """
         for number, (parameters, weight_decay) in enumerate(self.groups):
             updated = [(f"{number}.{i}", p) for i, p in enumerate(parameters) if p.grad is not None]
             if updated:
                 names, chosen = zip(*updated, strict=True)
                 gradients = [p.grad for p in chosen if p.grad is not None]
-                self._update(names, list(chosen), gradients, self.lr * factor, weight_decay)
+                self._update(names, list(chosen), gradients, lr, weight_decay, found_inf)
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up a state as `state` holds it, in memory of its own."""
-        self.state = {name: value.clone() for name, value in state.items()}
+        """Take up a state as `state` holds it, in memory of its own beside the parameters."""
+        device = next(p.device for parameters, _ in self.groups for p in parameters)
+        self.state = {name: value.to(device, copy=True) for name, value in state.items()}
 
     @abstractmethod
     def _update(
@@ -119,8 +126,9 @@ class Optimizer(ABC):
         names: Sequence[str],
         parameters: list[torch.Tensor],
         gradients: list[torch.Tensor],
-        lr: float,
+        lr: float | torch.Tensor,
         weight_decay: float,
+        found_inf: torch.Tensor | None,
     ) -> None: ...
 
     def _state(
@@ -154,8 +162,9 @@ class Adam(Optimizer):
         names: Sequence[str],
         parameters: list[torch.Tensor],
         gradients: list[torch.Tensor],
-        lr: float,
+        lr: float | torch.Tensor,
         weight_decay: float,
+        found_inf: torch.Tensor | None,
     ) -> None:
         steps = self._state("step", names, parameters)
         torch._foreach_add_(steps, 1)
@@ -170,8 +179,11 @@ class Adam(Optimizer):
             weight_decay=weight_decay,
             amsgrad=False,
             maximize=False,
+            found_inf=found_inf,
             **self.options,
         )
+        if found_inf is not None:
+            torch._foreach_sub_(steps, [found_inf] * len(steps))
 
 
 class Sgd(Optimizer):
@@ -191,10 +203,11 @@ class Sgd(Optimizer):
         names: Sequence[str],
         parameters: list[torch.Tensor],
         gradients: list[torch.Tensor],
-        lr: float,
+        lr: float | torch.Tensor,
         weight_decay: float,
+        found_inf: torch.Tensor | None,
     ) -> None:
-        torch._fused_sgd_(
+        torch._fused_sgd_(  # type: ignore[call-overload]  # a union of its overloads
             parameters,
             gradients,
             self._state("momentum", names, parameters) if self.momentum else [],
@@ -204,6 +217,7 @@ class Sgd(Optimizer):
             dampening=0.0,
             nesterov=self.nesterov,
             maximize=False,
+            found_inf=found_inf,
             is_first_step=False,  # momentum begins at zero: the first step is like any other
         )
 

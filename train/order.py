@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from train.blocks import Blocks, Windows, deal, in_row_order, shuffle
+from train.device import CPU
 from train.examples import Part
 from train.seeds import epoch_order
 from train.tables import ResidentTable
@@ -23,6 +24,9 @@ class SampleOrder:
     """The order of a training's examples, epoch after epoch.
 
     Samples are shuffled in full, or, where a table is large, in windows along its rows.
+
+    Attributes:
+        home: where the examples' numbers are: on the GPU where every table is.
     """
 
     def __init__(
@@ -34,6 +38,8 @@ class SampleOrder:
             examples: int64 [n], which examples of the part are trained on.
         """
         self.examples, self.data_seed = examples, data_seed
+        homes = {part.items[modality].rows.device for modality in tables}
+        self.home = homes.pop() if len(homes) == 1 else CPU
         self._along = along(part, tables)
         self._block = torch.empty(0)
         if self._along is not None:
@@ -44,7 +50,8 @@ class SampleOrder:
         """The examples at some places of an epoch, int64 [last - first]; the table is told which
         ones follow."""
         if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = epoch, *self._ordered(epoch)
+            order, windows = self._ordered(epoch)
+            self._epoch = epoch, order.to(self.home), windows
         _, order, windows = self._epoch
         if self._along is not None and windows is not None:
             self._along.table.expect(windows)

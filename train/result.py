@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy
-import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from train.config import Experiment
+from train.device import environment
 from train.fit import Fitted
 from train.training_data import TrainingData
-
-
-def environment() -> dict[str, Any]:
-    """What the figures were made with."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "platform": platform.platform(),
-        "cpu": cpu_model(),
-        "device": "cpu",
-        "threads": torch.get_num_threads(),
-    }
-
-
-def cpu_model() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def compose(
@@ -70,7 +43,7 @@ def compose(
         "steps": fitted.steps,
         "answers": len(data.vocabulary),
         "notes": list(data.notes),
-        "environment": environment(),
+        "environment": environment(data.device),
         "cache_digest": data.digest,
         "seed": config.seed,
         "precision": data.precision,

@@ -161,6 +161,7 @@ def rank(
         TrainError: an override is wrong, or no candidate has a head.
     """
     from train.config import Experiment, apply_override, check
+    from train.device import CPU
     from train.progress import say
     from train.training_data import load_data
 
@@ -180,7 +181,7 @@ def rank(
         experiment = Experiment("ridge", config, "python -m precompute")
         name = " + ".join(filter(None, (image, text)))
         try:
-            head = fit_head(load_data(experiment, cache), image, text)
+            head = fit_head(load_data(experiment, cache, device=CPU), image, text)
         except TrainError as error:
             reasons[name] = str(error)
             say(console, f"{name}: left out: {error}")

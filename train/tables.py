@@ -6,7 +6,7 @@ No DataLoader: a batch is one `index_select` a table, straight into its columns 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from train.blocks import Blocks, Windows
+from train.device import CPU, free_memory
 from train.mapped_rows import MappedRows
 from train.read_ahead import ReadAhead
 
@@ -45,7 +46,7 @@ class ItemRows:
     def select(self, examples: torch.Tensor) -> ItemRows:
         """The same for some of the examples, int64 [k]."""
         if self.offsets is None:
-            return ItemRows(self.rows[examples])
+            return ItemRows(self.rows[examples.to(self.rows.device, non_blocking=True)])
         first = self.offsets[examples]
         counts = self.offsets[examples + 1] - first
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
@@ -117,6 +118,9 @@ class ResidentTable:
         resident: whether rows are in memory in compute type; otherwise they are mapped in stored
             type and converted batch by batch, to the same numbers.
         blocks: of a large table, by the rows of this object; None for others.
+        device: where batches go. A GPU holds the rows itself where they take at most a half of its
+            free memory; otherwise the host gathers them and copies each batch without waiting.
+        home: where the rows are, and the row numbers that `gather` takes with one row an example.
     """
 
     def __init__(
@@ -128,6 +132,7 @@ class ResidentTable:
         compute_type: torch.dtype = torch.float32,
         load: Load = "auto",
         blocks: Blocks | None = None,
+        device: torch.device = CPU,
     ) -> None:
         """
         Args:
@@ -139,7 +144,11 @@ class ResidentTable:
         self.width = flat.shape[1]
         self.normaliser = normaliser
         self.compute_type = compute_type
-        self.resident = becomes_resident(load, len(used) * self.width * compute_type.itemsize)
+        self.device = device
+        needed = len(used) * self.width * compute_type.itemsize
+        home = residence(load, needed, device)
+        self.resident = home is not None
+        self.home = home or CPU
         self.blocks = blocks.of_rows(used) if blocks is not None and self.resident else blocks
         self._values = self._read(flat, used) if self.resident else flat
         self._place = torch.full((len(flat),), -1, dtype=torch.int64)
@@ -148,7 +157,7 @@ class ResidentTable:
         )
 
     def _read(self, flat: Source, used: Rows) -> torch.Tensor:
-        values = torch.empty((len(used), self.width), dtype=self.compute_type)
+        values = torch.empty((len(used), self.width), dtype=self.compute_type, device=self.home)
         start = 0
         for chunk in _chunks(flat, used):
             values[start : start + len(chunk)] = self.normaliser(chunk)
@@ -161,6 +170,8 @@ class ResidentTable:
 
     def all_rows(self) -> torch.Tensor:
         """Every row that was asked for, [rows, width] in compute type."""
+        if self.resident and isinstance(self._values, torch.Tensor):
+            return self._values
         return self.gather(ItemRows(torch.arange(len(self._values))))
 
     def expect(self, windows: Windows) -> None:
@@ -177,21 +188,30 @@ class ResidentTable:
             out: where they go, perhaps some columns of a wider matrix.
         """
         if out is None:
-            out = torch.empty((len(items), self.width), dtype=self.compute_type)
+            out = torch.empty((len(items), self.width), dtype=self.compute_type, device=self.device)
         if items.offsets is None:
             return self._rows(items.rows, out)
-        rows = torch.empty((len(items.rows), self.width), dtype=self.compute_type)
-        self._rows(items.rows, rows)
+        rows = out.new_empty((len(items.rows), self.width))
+        self._rows(items.rows.to(self.home, non_blocking=True), rows)
         counts = items.offsets.diff()
         owner = torch.arange(len(counts)).repeat_interleave(counts)
-        sums = torch.zeros((len(counts), self.width)).index_add_(0, owner, rows.float())
-        return out.copy_(sums.div_(counts[:, None]))
+        sums = torch.zeros((len(counts), self.width), device=out.device)
+        sums.index_add_(0, owner.to(out.device, non_blocking=True), rows.float())
+        return out.copy_(sums.div_(counts[:, None].to(out.device, non_blocking=True)))
 
     def _rows(self, rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        if out.device != self.home:  # pinned, or the copy would wait; torch reuses it when it may
+            staged = torch.empty(out.shape, dtype=out.dtype, pin_memory=True)
+            return out.copy_(self._rows(rows, staged), non_blocking=True)
         if self.resident and isinstance(self._values, torch.Tensor):
             return torch.index_select(self._values, 0, rows, out=out)
         exact = self._values.index_select(0, rows).float()
         return out.copy_(self.normaliser(exact))
+
+
+def device_of(tables: Mapping[str, ResidentTable]) -> torch.device:
+    """Where the batches of a run's tables go."""
+    return next(iter(tables.values())).device
 
 
 def _chunks(source: Source, rows: Rows) -> Iterator[torch.Tensor]:
@@ -201,9 +221,12 @@ def _chunks(source: Source, rows: Rows) -> Iterator[torch.Tensor]:
         yield picked.float() if picked.dtype != torch.float32 else picked
 
 
-def becomes_resident(load: Load, needed: int) -> bool:
-    """Whether rows that need so many bytes in compute type are held in memory."""
-    return load == "read" or (load == "auto" and needed <= available_memory() // 2)
+def residence(load: Load, needed: int, device: torch.device) -> torch.device | None:
+    """Where rows that need so many bytes in compute type are held; None: they stay in files."""
+    if load != "map" and device.type == "cuda" and needed <= free_memory(device) // 2:
+        return device
+    in_memory = load == "read" or (load == "auto" and needed <= available_memory() // 2)
+    return CPU if in_memory else None
 
 
 def available_memory() -> int:

@@ -17,6 +17,7 @@ from rich.console import Console
 import vqa_cache
 from train.baselines import run_baselines
 from train.config import Experiment
+from train.device import CPU, device_name
 from train.errors import TrainError
 from train.evaluate import measure, predictions, run_model
 from train.fit import Fitted, Watch, fit
@@ -88,17 +89,23 @@ def train(
 def tables_told(data: TrainingData) -> str:
     """Where the tables are, and whether their size decides how samples are shuffled."""
     led = along(data.parts["train"], data.tables)
-    told, mapped = [], []
+    told, mapped, apart = [], [], []
     for modality, table in data.tables.items():
         if led is not None and table is led.table:
             ahead = "in memory" if table.resident else "read ahead from files"
             told.append(f"{modality} rows {ahead}, shuffled in {led.blocks.windows} windows")
         elif not table.resident:
             mapped.append(modality)
+        elif table.home != table.device:
+            apart.append(modality)
     if mapped:
         where = "rows mapped from files, the page cache holds what it can"
         told.append(f"{' and '.join(mapped)} {where}")
-    return "; ".join(told) or "tables in memory"
+    if apart:
+        where = "rows in host memory, copied to the GPU batch by batch"
+        told.append(f"{' and '.join(apart)} {where}")
+    in_memory = "tables in memory" if data.device == CPU else "tables in GPU memory"
+    return "; ".join(told) or in_memory
 
 
 def train_and_measure(
@@ -134,7 +141,8 @@ def tell(
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in data.parts.items())
     held = " (held out: a tenth of the images of train)" if data.held_out else ""
     say(console, f"{folder.path.name}: {sizes} examples; {len(data.vocabulary):,} answers")
-    say(console, f"computed in {data.precision}, {tables_told(data)}")
+    name = device_name(data.device)
+    say(console, f"computed on {name} in {data.precision}, {tables_told(data)}")
     say(console, f"epochs are selected on {data.selection}{held}")
     for note in data.notes:
         say(console, note)

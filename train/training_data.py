@@ -15,6 +15,7 @@ import torch
 from train import heads
 from train.blocks import BLOCK_SIZES, Blocks, BlockSizes, cut, in_row_order
 from train.config import Config, Experiment
+from train.device import CPU, choose_device
 from train.errors import TrainError
 from train.examples import (
     Joined,
@@ -27,7 +28,7 @@ from train.examples import (
 )
 from train.lookup import takes
 from train.mapped_rows import MappedRows
-from train.precision import choose_precision
+from train.precision import check_precision, choose_precision
 from train.read_ahead import ReadAhead
 from train.step import COMPUTE_TYPES, Precision
 from train.tables import (
@@ -35,9 +36,10 @@ from train.tables import (
     Load,
     ResidentTable,
     Source,
-    becomes_resident,
+    device_of,
     distinct,
     fit_normaliser,
+    residence,
 )
 from train.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
 from vqa_cache import CacheError, text_key
@@ -76,11 +78,17 @@ class TrainingData:
     digests: Mapping[str, str]
     notes: Sequence[str]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the run computes."""
+        return device_of(self.tables)
+
 
 def load_data(
     experiment: Experiment,
     cache: Cache,
     precision: Precision | None = None,
+    device: torch.device | None = None,
     *,
     sizes: BlockSizes = BLOCK_SIZES,
 ) -> TrainingData:
@@ -88,12 +96,14 @@ def load_data(
 
     Args:
         precision: what an earlier attempt of the run chose; None chooses.
+        device: where to compute; None chooses.
         sizes: when a table is large, and how its rows are shuffled then.
 
     Raises:
         TrainError: a table, split or answer text is missing, or the cache is unfinished; the text
-            names the command of stage 1 that helps.
+            names the command of stage 1 that helps. Or the device cannot do the precision.
     """
+    device = device or choose_device()
     config, command = experiment.config, experiment.precompute
     tables = find_tables(cache, config.features, command)
     splits = experiment_splits(cache, config.features.dataset, command)
@@ -107,8 +117,13 @@ def load_data(
     joined, selection = _select(joined, config)
     vocabulary = _vocabulary(joined["train"], config)
     answer_table = _answer_table(cache, config, command)
-    precision = precision or _precision(tables, len(vocabulary), config)
-    resident, items = _resident(tables, joined, config, COMPUTE_TYPES[precision], sizes)
+    if precision is None:
+        precision = _precision(tables, len(vocabulary), config, device)
+    else:
+        check_precision(precision, device, f"{precision}, in which the run was begun,")
+    resident, items = _resident(
+        tables, joined, config, COMPUTE_TYPES[precision], device=device, sizes=sizes
+    )
     parts = {name: make_part(name, part, items[name], vocabulary) for name, part in joined.items()}
     _check_labels(parts, selection, vocabulary)
     read = {**tables, "answer": answer_table} if answer_table is not None else tables
@@ -215,11 +230,14 @@ def _vocabulary(train: Joined, config: Config) -> Vocabulary:
     return most_frequent(counts, k=answers.k, normalised=normalised, other=answers.other)
 
 
-def _precision(tables: Mapping[str, Table], answers: int, config: Config) -> Precision:
+def _precision(
+    tables: Mapping[str, Table], answers: int, config: Config, device: torch.device
+) -> Precision:
     """For the first layer of the head: its first hidden layer, or its output."""
     hidden = config.head.options.get("hidden") or [answers]
     return choose_precision(
         config.train.precision,
+        device,
         rows=config.train.batch_size,
         inner=sum(math.prod(table.row_shape) for table in tables.values()),
         outer=hidden[0],
@@ -231,6 +249,8 @@ def _resident(
     joined: Mapping[str, Joined],
     config: Config,
     compute_type: torch.dtype,
+    *,
+    device: torch.device,
     sizes: BlockSizes,
 ) -> tuple[dict[str, ResidentTable], dict[str, dict[str, ItemRows]]]:
     """Resident tables of the rows that any part uses, and each part's rows in them."""
@@ -242,7 +262,7 @@ def _resident(
         single = all(own.offsets is None for own in parts.values())
         blocks = cut(table, used, sizes) if single else None
         needed = len(used) * math.prod(table.row_shape) * compute_type.itemsize
-        load: Load = "read" if becomes_resident(config.load, needed) else "map"
+        load: Load = "map" if residence(config.load, needed, device) is None else "read"
         source = _source(table, blocks, load, checked=config.load == "read")
         train_rows = parts["train"].rows
         if isinstance(source, ReadAhead):
@@ -254,9 +274,11 @@ def _resident(
             compute_type=compute_type,
             load=load,
             blocks=blocks,
+            device=device,
         )
         for name, own in parts.items():
-            items[name][modality] = replace(own, rows=resident[modality].local(own.rows))
+            home = resident[modality].home if own.offsets is None else CPU
+            items[name][modality] = replace(own, rows=resident[modality].local(own.rows).to(home))
     return resident, items
 
 

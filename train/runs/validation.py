@@ -20,6 +20,7 @@ import vqa_cache
 from train.build import build_model, load_weights
 from train.checkpoint import load_checkpoint
 from train.config import Config, Experiment
+from train.device import rng_devices
 from train.errors import TrainError
 from train.evaluate import measure, run_model
 from train.metrics import METRICS
@@ -71,7 +72,7 @@ def validate(run: Path, cache: Path, snapshots: Sequence[Snapshot]) -> Iterator[
 
 def _figures(folder: Path, config: Config, data: TrainingData) -> dict[str, Any]:
     tensors, _ = load_checkpoint(folder)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=rng_devices(data.device)):
         model = build_model(config, data, list(data.tables))
     try:
         load_weights(model, tensors)

@@ -21,8 +21,9 @@ from train.build import (
     trainable,
 )
 from train.config import Config
+from train.device import rng_devices
 from train.errors import DivergedError, Stopped
-from train.evaluate import EVALUATION_BATCH, Outputs, evaluated, gather
+from train.evaluate import EVALUATION_BATCH, Outputs, batches_of, evaluated, gather
 from train.examples import Part
 from train.fit import Watch, fit
 from train.lanes.loss import LaneCrossEntropy
@@ -36,7 +37,7 @@ from train.progress import TrainingProgress
 from train.seeds import batch_bounds
 from train.selection import Score, epochs_done, milestones, score_of
 from train.step import Precision, forward
-from train.tables import ResidentTable
+from train.tables import ResidentTable, device_of
 from train.training_data import TrainingData
 from vqa_cache.keys import json_digest
 
@@ -119,7 +120,7 @@ def train_pack(
         TrainError: an option is out of range.
         Stopped: a signal came; nothing of the pack is kept.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=rng_devices(data.device)):
         first = configs[0]
         stackable = first.optimizer.name == "adamw" and first.loss.name == "cross_entropy"
         if not stackable or not can_stack(build_model(first, data, data.tables)):
@@ -157,6 +158,8 @@ class _Pass:
         self.trial_of_lane = list(range(len(configs)))
         self.best: list[Score | None] = [None] * len(configs)
         self.outcomes: dict[int, Outcome] = {}
+        part = data.parts["train"]
+        self._batch = batches_of(part, part.truth, data.tables)
 
     def run(self, what: str, watch: Watch) -> list[Outcome]:
         """Train and evaluate until no lane is left."""
@@ -182,10 +185,9 @@ class _Pass:
         return [self.outcomes[trial] for trial in range(len(self.best))]
 
     def _train_step(self, step: int) -> None:
-        part, tables = self.data.parts["train"], self.data.tables
         epoch, number = divmod(step, len(self.bounds))
-        batch = self.order.batch(epoch, *self.bounds[number])
-        self.step(gather(part, tables, batch), part.truth[batch], step)
+        examples = self.order.batch(epoch, *self.bounds[number])
+        self.step(*self._batch(examples), step)
 
     def _outcome(self, status: Status, score: Score | None, done: int) -> Outcome:
         per_epoch = len(self.bounds)
@@ -241,8 +243,8 @@ def lane_step(
     optimizer = LaneAdamW(
         model.parameters(),
         model.decays,
-        lr=_by_lane(configs, "lr"),
-        weight_decay=_by_lane(configs, "weight_decay"),
+        lr=_by_lane(configs, "lr").to(data.device),
+        weight_decay=_by_lane(configs, "weight_decay").to(data.device),
         beta1=options["beta1"],
         beta2=options["beta2"],
         eps=options["eps"],
@@ -250,7 +252,7 @@ def lane_step(
     losses = [loss for c in configs if isinstance(loss := build_loss(c, data), CrossEntropy)]
     return LaneStep(
         model,
-        LaneCrossEntropy(losses),
+        LaneCrossEntropy(losses, data.device),
         optimizer,
         schedule=build_schedule(configs[0], total_steps),
         precision=data.precision,
@@ -268,22 +270,24 @@ def run_lanes(
     """What every lane says about all examples of a part, as `train.evaluate.run_model` for one.
     The five highest logits are not looked at."""
     n, lanes = len(part), len(model.seeds)
-    predicted = torch.empty((lanes, n), dtype=torch.int64)
-    cross_entropy = torch.full((lanes, n), torch.nan, dtype=torch.float64)
+    device = device_of(tables)
+    predicted = torch.empty((lanes, n), dtype=torch.int64, device=device)
+    cross_entropy = torch.full((lanes, n), torch.nan, dtype=torch.float64, device=device)
+    truths = part.truth.to(device)
     rows = max(256, EVALUATION_BATCH // lanes)  # bounded memory: logits have a copy for each lane
     model.eval()
     with torch.no_grad():
         for span in batches(part, tables, rows, torch.arange(n)):
             logits = forward(model, gather(part, tables, span), precision)
-            truth = part.truth[span]
+            truth = truths[span]
             inside = (truth >= 0) & (truth < logits.shape[-1])
             predicted[:, span] = logits.argmax(dim=-1)
             losses = functional.cross_entropy(
                 logits[:, inside].flatten(0, 1), truth[inside].repeat(lanes), reduction="none"
             )
-            cross_entropy[:, span[inside]] = losses.view(lanes, -1).double()
+            cross_entropy[:, span][:, inside] = losses.view(lanes, -1).double()
     unknown = torch.zeros(n, dtype=torch.bool).numpy()
     return [
         Outputs(answers.numpy(), losses.numpy(), unknown)
-        for answers, losses in zip(predicted, cross_entropy, strict=True)
+        for answers, losses in zip(predicted.cpu(), cross_entropy.cpu(), strict=True)
     ]

@@ -1,0 +1,255 @@
+"""Steps as CUDA graphs. Without a GPU a stand-in repeats the captured work, so that all but the
+capture itself is tested: what is read from where, what a warm-up leaves, how a training uses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from test_train_small_cache import QUIET, build_cache, small_dataset, write_experiment
+
+from train import cuda_graph, fit, optimizers
+from train.config import load_experiment
+from train.cuda_graph import WARM_UPS, CannotCaptureError, CapturedSteps, check_against_eager
+from train.device import CPU
+from train.errors import Stopped
+from train.evaluate import batches_of
+from train.fusion import Concat
+from train.heads import MlpHead
+from train.losses import CrossEntropy
+from train.step import AnswerModel, Batch, EagerSteps, Precision, TrainingStep
+from train.tables import ItemRows, Normaliser, ResidentTable
+from train.trainer import train as train_run
+
+STEPS, SIZE, ROWS = 50, 8, 40
+
+
+def repeat(work: Callable[[], None], restore: Callable[[], None]) -> Callable[[], None]:
+    """What `cuda_graph.capture` does, where nothing can be captured."""
+    for _ in range(WARM_UPS):
+        work()
+    restore()
+    return work
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_graph, "capture", repeat)
+
+
+def build(device: torch.device = CPU, precision: Precision = "fp32") -> TrainingStep:
+    """With all that must not be frozen: a schedule, dropout, statistics of batches."""
+    torch.manual_seed(0)
+    mlp = MlpHead(6, 4, hidden=[16], dropout=0.3, dropout_input=0.1, batch_norm=True)
+    model = AnswerModel(Concat({"x": 6}), mlp).to(device)
+    return TrainingStep(
+        model,
+        CrossEntropy(),
+        optimizers.adamw(model, lr=0.02),
+        schedule=optimizers.cosine(STEPS, warmup_steps=5),
+        seed=3,
+        precision=precision,
+    )
+
+
+def examples_of(device: torch.device = CPU) -> tuple[Callable[[torch.Tensor], Batch], Any]:
+    """Batches of a small table, and the examples of 50 steps: every fifth batch is smaller."""
+    draw = torch.Generator().manual_seed(1)
+    rows = torch.randn(ROWS, 6, generator=draw)
+    table = ResidentTable(
+        rows, torch.arange(ROWS).numpy(), Normaliser("none"), load="read", device=device
+    )
+    truth = torch.randint(4, (ROWS,), generator=draw)
+
+    part = SimpleNamespace(items={"x": ItemRows(torch.arange(ROWS).to(table.home))})
+    sizes = [SIZE if number % 5 else SIZE - 3 for number in range(STEPS)]
+    batches = [torch.randperm(ROWS, generator=draw)[:size].to(device) for size in sizes]
+    return batches_of(part, truth, {"x": table}), batches
+
+
+def test_the_same_numbers_as_eager_steps(stand_in: None) -> None:
+    batch, batches = examples_of()
+    assert check_against_eager(build, batch, batches) == {"losses": 0.0, "weights": 0.0}
+
+
+def test_a_difference_is_an_error(stand_in: None) -> None:
+    batch, batches = examples_of()
+    engines = [build(), build()]
+    engines[1].seed += 1  # other dropout
+    with pytest.raises(RuntimeError, match=r"after 50 steps the graph differs from the eager step"):
+        check_against_eager(engines.pop, batch, batches)
+
+
+def test_captures_leave_the_model_as_it_was(stand_in: None) -> None:
+    batch, batches = examples_of()
+    engine, untouched = build(), build()
+    steps = CapturedSteps(engine, batch, {SIZE, SIZE - 3}, capacity=9)
+    before, after = untouched.model.state_dict(), engine.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert engine.optimizer.state
+    assert not any(value.any() for value in engine.optimizer.state.values())
+    steps(batches[1], 0)
+    assert len(steps.losses()) == 1
+
+
+def test_a_training_that_is_under_way_is_captured_where_it_stands(stand_in: None) -> None:
+    batch, batches = examples_of()
+    engine, reference = build(), build()
+    for step in range(7):
+        engine(*batch(batches[step]), step)
+    reference.model.load_state_dict(engine.model.state_dict())
+    reference.load(engine.state())
+    steps = CapturedSteps(engine, batch, {SIZE, SIZE - 3}, capacity=9)
+    steps(batches[7], 7)
+    rate = torch.tensor(reference.lr(7))
+    reference.start(7)
+    expected = reference.update(*batch(batches[7]), rate)
+    assert steps.losses() == [expected.item()]
+    for a, b in zip(engine.model.parameters(), reference.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_losses_are_read_in_order_and_their_room_is_used_again(stand_in: None) -> None:
+    batch, batches = examples_of()
+    captured = CapturedSteps(build(), batch, {SIZE, SIZE - 3}, capacity=4)
+    eager = EagerSteps(build(), batch)
+    for start in (0, 4, 8):
+        for step in range(start, start + 4):
+            captured(batches[step], step)
+            eager(batches[step], step)
+        assert captured.losses() == pytest.approx(eager.losses(), rel=1e-5)
+    for step in range(12, 16):
+        captured(batches[step], step)
+    with pytest.raises(AssertionError):
+        captured(batches[16], 16)
+
+
+# ---------------------------------------------------------------- in a training
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small") / "cache"
+    build_cache(folder, small_dataset())
+    return folder
+
+
+def train_run_in(folder: Path, cache: Path, asked: int = 0) -> Path | None:
+    """Train in 26 batches of 7, the last one smaller; None when stopped at the asked step."""
+    folder.mkdir(exist_ok=True)
+    head = 'name = "mlp"\nhidden = [16]\ndropout = 0.1\nbatch_norm = true'
+    path = write_experiment(folder, head=head)
+    overrides = ["train.batch_size=7", "train.epochs=2", "baselines=off"]
+    overrides += ["train.evaluate_every=1.7", "train.snapshot_every=0"]
+    count = 0
+
+    def stopping() -> bool:
+        nonlocal count
+        count += 1
+        return count == asked
+
+    experiment = load_experiment(str(path), overrides)
+    try:
+        return train_run(
+            experiment, cache=cache, runs=folder / "runs", console=QUIET, stopping=stopping
+        )
+    except Stopped:
+        return None
+
+
+def rows_of(run: Path | None) -> list[dict[str, Any]]:
+    assert run is not None
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def as_on_a_gpu(stand_in: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fit` takes the device that it trains on for another one than the CPU."""
+    monkeypatch.setattr(fit, "CPU", torch.device("meta"))
+
+
+def test_the_log_has_the_rows_of_a_cpu(
+    tmp_path: Path, cache: Path, as_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captured = rows_of(train_run_in(tmp_path / "graph", cache))
+    monkeypatch.setattr(fit, "CPU", CPU)
+    eager = rows_of(train_run_in(tmp_path / "eager", cache))
+    assert [list(row) for row in captured] == [list(row) for row in eager]
+    losses = [
+        [row["train_loss"] for row in rows if "part" not in row] for rows in (captured, eager)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert sum("gradient_norm" in row for row in captured) == 2
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes(
+    tmp_path: Path, cache: Path, as_on_a_gpu: None
+) -> None:
+    whole = train_run_in(tmp_path / "whole", cache)
+    assert train_run_in(tmp_path / "stopped", cache, asked=33) is None
+    run = train_run_in(tmp_path / "stopped", cache)
+    assert rows_of(run) == rows_of(whole)
+    assert run is not None
+    assert whole is not None
+    weights = "checkpoints/best/model.safetensors"
+    assert (run / weights).read_bytes() == (whole / weights).read_bytes()
+
+
+def test_a_step_that_waits_runs_eagerly_and_that_is_said(
+    tmp_path: Path, cache: Path, as_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(work: Callable[[], None], restore: Callable[[], None]) -> Callable[[], None]:
+        work()
+        restore()
+        raise CannotCaptureError("called a synchronizing CUDA operation")
+
+    said: list[str] = []
+    monkeypatch.setattr(cuda_graph, "capture", refuse)
+    monkeypatch.setattr(fit, "say", lambda _, line: said.append(line))
+    found = rows_of(train_run_in(tmp_path / "refused", cache))
+    line = "tiny_mlp: steps run kernel by kernel: called a synchronizing CUDA operation"
+    assert said == [line]
+    monkeypatch.setattr(fit, "CPU", CPU)
+    assert found == rows_of(train_run_in(tmp_path / "eager", cache))
+
+
+# ---------------------------------------------------------------- on a GPU
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_graphs_on_a_gpu_give_the_numbers_of_eager_steps(precision: Precision) -> None:
+    device = torch.device("cuda", 0)
+    batch, batches = examples_of(device)
+    check_against_eager(lambda: build(device, precision), batch, batches)
+
+
+@needs_gpu
+def test_steps_on_a_gpu_wait_for_nothing() -> None:
+    device = torch.device("cuda", 0)
+    batch, batches = examples_of(device)
+    steps = CapturedSteps(build(device), batch, {SIZE, SIZE - 3}, capacity=STEPS)
+    with cuda_graph.waiting_forbidden():
+        for step, examples in enumerate(batches):
+            steps(examples, step)
+            steps.gradient_norm()
+
+
+@needs_gpu
+def test_a_step_that_waits_is_refused() -> None:
+    device = torch.device("cuda", 0)
+    batch, _ = examples_of(device)
+
+    def waiting(examples: torch.Tensor) -> Batch:
+        assert int(examples.max()) >= 0
+        return batch(examples)
+
+    with pytest.raises(CannotCaptureError, match="synchronizing"):
+        CapturedSteps(build(device), waiting, {SIZE}, capacity=1)
