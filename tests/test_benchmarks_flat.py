@@ -34,6 +34,7 @@ def test_every_example_has_a_question_of_its_own_and_they_are_sorted_by_answer(
 def test_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flat, "RESIDENT_EXAMPLES", 2_000)
     monkeypatch.setattr(flat, "RESIDENT_EPOCHS", 1)
+    monkeypatch.setattr(flat, "VQA2_FLAT", SMALL)
     monkeypatch.setattr(flat, "SMALL", SMALL)
     monkeypatch.setattr(flat, "SMALL_EPOCHS", 2)
     large = tmp_path / "large"
@@ -63,6 +64,7 @@ def test_a_process_that_fails_ends_the_benchmark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flat, "RESIDENT_EXAMPLES", 2_000)
+    monkeypatch.setattr(flat, "VQA2_FLAT", SMALL)
     cache = make_flat_cache(tmp_path / "cache", SMALL)
     next(cache.path.glob("tables/text/*/*/*/shards/*")).unlink()
     line = ["flat", "--cache", str(cache.path), "--examples", "2000", "--rounds", "1"]

@@ -27,6 +27,14 @@ def test_texts_survive(texts: list[str]) -> None:
     assert len(offsets) == len(texts) + 1
     assert offsets[-1] == len(joined) == sum(len(text.encode()) for text in texts)
     assert arrays.read_texts(joined, offsets) == texts
+    lazy = arrays.Texts(joined, offsets)
+    assert lazy == texts
+    assert list(lazy) == texts
+    assert lazy[1:] == texts[1:]
+    assert lazy[-1:] == texts[-1:]
+    assert lazy != [*texts, "more"]
+    with pytest.raises(IndexError):
+        lazy[len(texts)]
 
 
 @pytest.fixture
