@@ -18,7 +18,7 @@ from train.losses import IGNORED
 from train.metrics import METRICS, TOP, Evaluated, accuracy_by_type, compute
 from train.order import batches
 from train.step import Batch, Precision, forward
-from train.tables import ItemRows, ResidentTable, device_of
+from train.tables import ItemRows, ResidentTable, beside, device_of
 from train.vocabulary import Vocabulary
 
 EVALUATION_BATCH = 4096
@@ -106,8 +106,7 @@ def batches_of(
     targets = truth.to(device_of(tables))
 
     def batch(examples: torch.Tensor) -> Batch:
-        place = examples.to(targets.device, non_blocking=True)
-        return gather(part, tables, examples), targets[place]
+        return gather(part, tables, examples), targets[beside(targets, examples)]
 
     return batch
 

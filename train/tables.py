@@ -46,7 +46,7 @@ class ItemRows:
     def select(self, examples: torch.Tensor) -> ItemRows:
         """The same for some of the examples, int64 [k]."""
         if self.offsets is None:
-            return ItemRows(self.rows[examples.to(self.rows.device, non_blocking=True)])
+            return ItemRows(self.rows[beside(self.rows, examples)])
         first = self.offsets[examples]
         counts = self.offsets[examples + 1] - first
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
@@ -149,6 +149,7 @@ class ResidentTable:
         home = residence(load, needed, device)
         self.resident = home is not None
         self.home = home or CPU
+        self._apart = self.home != device
         self.blocks = blocks.of_rows(used) if blocks is not None and self.resident else blocks
         self._values = self._read(flat, used) if self.resident else flat
         self._place = torch.full((len(flat),), -1, dtype=torch.int64)
@@ -200,13 +201,23 @@ class ResidentTable:
         return out.copy_(sums.div_(counts[:, None].to(out.device, non_blocking=True)))
 
     def _rows(self, rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        if out.device != self.home:  # pinned, or the copy would wait; torch reuses it when it may
-            staged = torch.empty(out.shape, dtype=out.dtype, pin_memory=True)
-            return out.copy_(self._rows(rows, staged), non_blocking=True)
+        if not self._apart:
+            return self._take(rows, out)
+        # pinned, or the copy would wait; torch takes its memory again once the copy is done
+        staged = torch.empty(out.shape, dtype=out.dtype, pin_memory=True)
+        return out.copy_(self._take(rows, staged), non_blocking=True)
+
+    def _take(self, rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         if self.resident and isinstance(self._values, torch.Tensor):
             return torch.index_select(self._values, 0, rows, out=out)
         exact = self._values.index_select(0, rows).float()
         return out.copy_(self.normaliser(exact))
+
+
+def beside(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """An index on the device of what it picks from; nobody waits for the copy."""
+    there = values.device
+    return index if index.device == there else index.to(there, non_blocking=True)
 
 
 def device_of(tables: Mapping[str, ResidentTable]) -> torch.device:
