@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -23,6 +25,7 @@ from test_train_small_cache import (
 )
 
 import vqa_cache
+from benchmarks.resume_sweeps import SweepCampaign, SweepReport, compare, run_sweep_campaign
 from train.config import load_experiment
 from train.errors import ConfigError, TrainError
 from train.fit import Watch, fit
@@ -398,6 +401,30 @@ def test_a_stopped_process_goes_on(
     assert Path(result["sweep"]) == record.parent
     assert [row["trial"] for row in result["trials"]] == list(range(12))
     assert run_sweep(request, cache, tmp_path / "fresh")["trials"] == result["trials"]
+
+
+def test_random_kills_lose_and_double_no_trial(
+    cache: Path, experiment: str, tmp_path: Path
+) -> None:
+    """The short form of the sweeps in `python -m benchmarks resume`; its counts can tell."""
+    words = (experiment, "optimizer.lr=log:1e-4:1e-1", "train.epochs=2")
+    request = request_of(*words, sampler="tpe", trials=8, lanes=2, winners=1)
+    report = SweepReport()
+    campaign = SweepCampaign("tpe", request, cache, tmp_path)
+    run_sweep_campaign(campaign, report, random.Random(0), kills=4)
+    assert report.sweep_kills >= 4
+    assert report.same, report
+
+    reference, damaged = tmp_path / "reference", tmp_path / "damaged"
+    shutil.copytree(reference, damaged)
+    (record,) = damaged.glob("sweep-*/trials.jsonl")
+    lines = record.read_text().splitlines(keepends=True)
+    lines[0] = lines[1]
+    lines[-1] = lines[-1].replace('"epochs": 2', '"epochs": 3')
+    record.write_text("".join(lines))
+    compare("tpe", reference, damaged, report)
+    assert (report.trials_lost, report.trials_doubled) == (1, 1)
+    assert report.sweep_differing == ["tpe: trial 7"]
 
 
 def test_the_command_prints_a_table_or_one_object(
