@@ -20,7 +20,8 @@ from rich.console import Console
 from benchmarks.victims import Work, ended, finish, start
 from train.fit import Watch
 from train.sweep.record import TRIALS
-from train.sweep.run import Request, sweep
+from train.sweep.request import Request
+from train.sweep.run import sweep
 from train.sweep.space import parse_space
 from vqa_cache.signals import StopSignal
 

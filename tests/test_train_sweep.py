@@ -33,7 +33,8 @@ from train.sweep.__main__ import choose_sampler, choose_trials, command
 from train.sweep.pack import group, most_lanes, rungs, train_pack
 from train.sweep.propose import Told, importance, propose, round_bounds
 from train.sweep.record import Record
-from train.sweep.run import Request, sweep
+from train.sweep.request import Request
+from train.sweep.run import sweep
 from train.sweep.space import parse_space, values_of
 from train.training_data import load_data
 
@@ -339,11 +340,44 @@ def test_a_finished_sweep_trains_nothing_again(
 ) -> None:
     request = request_of(experiment, "optimizer.lr=1e-3,1e-2")
     whole = run_sweep(request, cache, tmp_path / "runs")
-    monkeypatch.setattr("train.sweep.run.train_pack", None)
+    monkeypatch.setattr("train.sweep.engine.train_pack", None)
     assert run_sweep(request, cache, tmp_path / "runs") == whole
     other = request_of(experiment, "optimizer.lr=1e-3,1e-2", seed=1)
     with pytest.raises(TypeError):
         run_sweep(other, cache, tmp_path / "runs")  # another sweep, with a folder of its own
+
+
+def test_a_sweep_goes_on_in_the_precision_that_it_began_with(
+    cache: Path, experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (experiment, "optimizer.lr=1e-3,1e-2", "train.precision=auto")
+    request = request_of(*words, lanes=1)
+    choose = "train.training_data.choose_precision"
+    monkeypatch.setattr(choose, lambda *_, **__: "fp32")
+    record = record_of(run_sweep(request, cache, tmp_path / "runs"))
+    text = record.read_text()
+    first, _second = text.splitlines(keepends=True)
+    record.write_text(first)
+    monkeypatch.setattr(choose, lambda *_, **__: "bf16")  # another machine, or another moment
+    run_sweep(request, cache, tmp_path / "runs")
+    assert record.read_text() == text
+    other = record_of(run_sweep(request, cache, tmp_path / "other"))
+    assert other.read_text() != text
+    settings = record.with_name("sweep.toml")
+    settings.write_text("precisions = nonsense")
+    with pytest.raises(TrainError, match=r"sweep.toml: .*; the file was changed: remove the sw"):
+        run_sweep(request, cache, tmp_path / "runs")
+
+
+def test_more_winners_train_no_trial_again(
+    cache: Path, experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (experiment, "optimizer.lr=1e-3,1e-2")
+    without = run_sweep(request_of(*words), cache, tmp_path / "runs")
+    monkeypatch.setattr("train.sweep.engine.train_pack", None)
+    result = run_sweep(request_of(*words, winners=2), cache, tmp_path / "runs")
+    assert result["trials"] == without["trials"]
+    assert sorted(winner["trial"] for winner in result["winners"]) == [0, 1]
 
 
 def test_a_record_that_was_changed_is_refused(cache: Path, experiment: str, tmp_path: Path) -> None:
