@@ -12,6 +12,7 @@ BENCHMARKS: dict[str, str] = {
     "make_scale_cache": "benchmarks.scale_cache:command",
     "registry": "benchmarks.registry:main",
     "resume": "benchmarks.resume:command",
+    "sweep": "benchmarks.sweep:command",
     "train": "benchmarks.train:command",
 }
 
