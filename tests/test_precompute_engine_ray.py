@@ -29,11 +29,11 @@ SHARDS = IMAGES // ROWS  # of images
 
 
 class Driver:
-    """`python -m precompute` in a process of its own."""
+    """`python -m MODULE` in a process of its own."""
 
-    def __init__(self, *arguments: object, **environment: str) -> None:
+    def __init__(self, *arguments: object, module: str = "precompute", **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "precompute", *map(str, arguments)],
+            [sys.executable, "-m", module, *map(str, arguments)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -45,8 +45,8 @@ class Driver:
         _, told = self.process.communicate(timeout=SECONDS)
         return self.process.returncode, told
 
-    def encoding(self) -> list[int]:
-        """Processes below this one that Ray has given a shard."""
+    def at_work(self, task: str) -> list[int]:
+        """Processes below this one that Ray has given a task."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             pid = int(folder.name)
@@ -54,7 +54,7 @@ class Driver:
                 title = (folder / "cmdline").read_bytes()
             except OSError:
                 continue
-            if title.startswith(b"ray::encode_shard") and self.process.pid in ancestors(pid):
+            if title.startswith(f"ray::{task}".encode()) and self.process.pid in ancestors(pid):
                 found.append(pid)
         return found
 
@@ -111,7 +111,7 @@ def test_one_of_two_processes_killed_half_way_costs_its_shard(
     cache = tmp_path / "cache"
     driver = Driver(*command(many, cache, "--text", BERT, "--engine", "ray"))
     until(lambda: committed(cache) >= SHARDS // 2, driver)
-    at_work = until(lambda: len(found := driver.encoding()) >= 2 and found, driver)
+    at_work = until(lambda: len(found := driver.at_work("encode_shard")) >= 2 and found, driver)
     os.kill(at_work[0], signal.SIGKILL)
     before = committed(cache)
     status, told = driver.wait()

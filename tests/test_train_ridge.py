@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import runpy
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from test_train_small_cache import build_cache, small_dataset
+from test_train_small_cache import build_cache, small_dataset, write_experiment
 
-import vqa_cache
 from train.config import Experiment, check
 from train.errors import TrainError
-from train.ridge import PATH, RidgePath, command, fit_head, moments
-from train.training_data import load_data
+from train.ridge import command, fit_head
+from train.ridge_path import PATH, Column, Inputs, RidgePath, moments
+from train.training_data import TrainingData, load_data
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,20 +49,33 @@ def test_every_lambda_is_the_direct_solution() -> None:
     draw = np.random.default_rng(0)
     x, truth = draw.normal(3, 2, (90, 7)), draw.integers(0, 4, 90)
     x[:, 6] = x[:, 5]  # a direction without variance
-    tensors = torch.from_numpy(x), torch.from_numpy(truth)
-    batches = [(tensors[0][a:b], tensors[1][a:b]) for a, b in ((0, 40), (40, 41), (41, 90))]
-    path = RidgePath(moments(batches, width=7, classes=5))  # class 4 never occurs
+    exact = torch.from_numpy(x)
+    repeated = torch.from_numpy(draw.integers(0, 30, 90))
+    exact[:, :3] = exact[repeated][:, :3]  # the first column has 30 distinct rows
+    x = exact.numpy()
+    distinct, number = exact[:, :3].unique(dim=0, return_inverse=True)
+    columns = [
+        Column(lambda rows: distinct[rows], len(distinct), 3, number),
+        Column(lambda rows: exact[rows, 3:], 90, 4, torch.arange(90)),
+    ]
+    path = RidgePath(moments(columns, torch.from_numpy(truth), 5))  # class 4 never occurs
     assert len(path.lambdas) == len(PATH)
-    for strength, predicted in zip(path.lambdas, path.predictions(tensors[0]), strict=True):
+    for strength in path.lambdas:
         weights, bias = direct(x, truth, 5, strength)
         found_weights, found_bias = path.weights(strength)
         np.testing.assert_allclose(found_weights.numpy(), weights, atol=1e-8)
         np.testing.assert_allclose(found_bias.numpy(), bias, atol=1e-8)
+        predicted = Inputs(columns).predictions(found_weights, found_bias)
         assert predicted.tolist() == (x @ weights + bias).argmax(axis=1).tolist()
 
 
-def test_lambda_is_chosen_on_the_selection_part(cache: Path) -> None:
-    opened = vqa_cache.open(cache)
+@pytest.mark.parametrize("pairs", [False, True], ids=["one image", "several images"])
+def test_lambda_is_chosen_on_the_selection_part(tmp_path: Path, pairs: bool) -> None:
+    dataset = small_dataset()
+    if pairs:
+        items = dataset.splits["train"]
+        items += [replace(item, images=(*item.images, 3)) for item in items[:40]]
+    opened = build_cache(tmp_path / "cache", dataset)
     image, text = (table.name for table in opened.tables.values())
     values = {
         "features": {"dataset": "tiny", "image": image, "text": text, "normalise": "none"},
@@ -99,6 +117,36 @@ def test_tables_and_pairs_are_ranked(cache: Path) -> None:
     assert {head["width"] for head in found["heads"]} == {8, 16}
     done = CliRunner().invoke(command, line, catch_exceptions=False)
     assert "ridge heads" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", ["train.ridge", "train.lr_find"])
+def test_a_signal_ends_a_command_with_one_line(
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    number: signal.Signals,
+) -> None:
+    def load_and_stop(*arguments: Any, **options: Any) -> TrainingData:
+        os.kill(os.getpid(), number)
+        return load_data(*arguments, **options)
+
+    experiment = [] if name == "train.ridge" else [str(write_experiment(tmp_path))]
+    words = [*experiment, "features.dataset=tiny", "--cache", str(cache)]
+    monkeypatch.setattr("train.training_data.load_data", load_and_stop)
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(name, run_name="__main__")
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert ended.value.code == 143
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped by a signal; nothing is written"
 
 
 def test_what_cannot_be_ranked_is_told(cache: Path) -> None:

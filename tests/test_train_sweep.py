@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -23,6 +25,7 @@ from test_train_small_cache import (
 )
 
 import vqa_cache
+from benchmarks.resume_sweeps import SweepCampaign, SweepReport, compare, run_sweep_campaign
 from train.config import load_experiment
 from train.errors import ConfigError, TrainError
 from train.fit import Watch, fit
@@ -30,7 +33,8 @@ from train.sweep.__main__ import choose_sampler, choose_trials, command
 from train.sweep.pack import group, most_lanes, rungs, train_pack
 from train.sweep.propose import Told, importance, propose, round_bounds
 from train.sweep.record import Record
-from train.sweep.run import Request, sweep
+from train.sweep.request import Request
+from train.sweep.run import sweep
 from train.sweep.space import parse_space, values_of
 from train.training_data import load_data
 
@@ -336,11 +340,44 @@ def test_a_finished_sweep_trains_nothing_again(
 ) -> None:
     request = request_of(experiment, "optimizer.lr=1e-3,1e-2")
     whole = run_sweep(request, cache, tmp_path / "runs")
-    monkeypatch.setattr("train.sweep.run.train_pack", None)
+    monkeypatch.setattr("train.sweep.engine.train_pack", None)
     assert run_sweep(request, cache, tmp_path / "runs") == whole
     other = request_of(experiment, "optimizer.lr=1e-3,1e-2", seed=1)
     with pytest.raises(TypeError):
         run_sweep(other, cache, tmp_path / "runs")  # another sweep, with a folder of its own
+
+
+def test_a_sweep_goes_on_in_the_precision_that_it_began_with(
+    cache: Path, experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (experiment, "optimizer.lr=1e-3,1e-2", "train.precision=auto")
+    request = request_of(*words, lanes=1)
+    choose = "train.training_data.choose_precision"
+    monkeypatch.setattr(choose, lambda *_, **__: "fp32")
+    record = record_of(run_sweep(request, cache, tmp_path / "runs"))
+    text = record.read_text()
+    first, _second = text.splitlines(keepends=True)
+    record.write_text(first)
+    monkeypatch.setattr(choose, lambda *_, **__: "bf16")  # another machine, or another moment
+    run_sweep(request, cache, tmp_path / "runs")
+    assert record.read_text() == text
+    other = record_of(run_sweep(request, cache, tmp_path / "other"))
+    assert other.read_text() != text
+    settings = record.with_name("sweep.toml")
+    settings.write_text("precisions = nonsense")
+    with pytest.raises(TrainError, match=r"sweep.toml: .*; the file was changed: remove the sw"):
+        run_sweep(request, cache, tmp_path / "runs")
+
+
+def test_more_winners_train_no_trial_again(
+    cache: Path, experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (experiment, "optimizer.lr=1e-3,1e-2")
+    without = run_sweep(request_of(*words), cache, tmp_path / "runs")
+    monkeypatch.setattr("train.sweep.engine.train_pack", None)
+    result = run_sweep(request_of(*words, winners=2), cache, tmp_path / "runs")
+    assert result["trials"] == without["trials"]
+    assert sorted(winner["trial"] for winner in result["winners"]) == [0, 1]
 
 
 def test_a_record_that_was_changed_is_refused(cache: Path, experiment: str, tmp_path: Path) -> None:
@@ -398,6 +435,30 @@ def test_a_stopped_process_goes_on(
     assert Path(result["sweep"]) == record.parent
     assert [row["trial"] for row in result["trials"]] == list(range(12))
     assert run_sweep(request, cache, tmp_path / "fresh")["trials"] == result["trials"]
+
+
+def test_random_kills_lose_and_double_no_trial(
+    cache: Path, experiment: str, tmp_path: Path
+) -> None:
+    """The short form of the sweeps in `python -m benchmarks resume`; its counts can tell."""
+    words = (experiment, "optimizer.lr=log:1e-4:1e-1", "train.epochs=2")
+    request = request_of(*words, sampler="tpe", trials=8, lanes=2, winners=1)
+    report = SweepReport()
+    campaign = SweepCampaign("tpe", request, cache, tmp_path)
+    run_sweep_campaign(campaign, report, random.Random(0), kills=4)
+    assert report.sweep_kills >= 4
+    assert report.same, report
+
+    reference, damaged = tmp_path / "reference", tmp_path / "damaged"
+    shutil.copytree(reference, damaged)
+    (record,) = damaged.glob("sweep-*/trials.jsonl")
+    lines = record.read_text().splitlines(keepends=True)
+    lines[0] = lines[1]
+    lines[-1] = lines[-1].replace('"epochs": 2', '"epochs": 3')
+    record.write_text("".join(lines))
+    compare("tpe", reference, damaged, report)
+    assert (report.trials_lost, report.trials_doubled) == (1, 1)
+    assert report.sweep_differing == ["tpe: trial 7"]
 
 
 def test_the_command_prints_a_table_or_one_object(

@@ -6,12 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from train.command_line import run_command
 from train.errors import ConfigError, TrainError
+
+if TYPE_CHECKING:
+    from train.fit import Watch
 
 RATES = 64
 BAR = 40  # characters
@@ -51,9 +55,13 @@ def command(
     """
     if not 0 < low < high:
         raise ConfigError([f"--low {low} --high {high}: expected 0 < low < high"])
+    from train.fit import Watch
+    from vqa_cache.signals import StopSignal
+
     console = Console(stderr=as_json)
+    watch = Watch(console, stopping=StopSignal())
     grid = rate_grid(low, high, rates)
-    tried = try_rates(experiment, overrides, grid, epochs=epochs, cache=cache, console=console)
+    tried = try_rates(experiment, overrides, grid, epochs=epochs, cache=cache, watch=watch)
     best = best_of(tried)
     if as_json:
         rows = [vars(one) for one in tried]
@@ -75,16 +83,16 @@ def try_rates(
     *,
     epochs: int,
     cache: Path,
-    console: Console,
+    watch: Watch,
 ) -> list[Tried]:
     """Train one lane for each rate, at a constant rate.
 
     Raises:
         TrainError: the experiment or its data cannot be trained on.
+        Stopped: a signal came.
     """
     import vqa_cache
     from train.config import Component, load_experiment
-    from train.fit import Watch
     from train.sweep.pack import train_pack
     from train.training_data import load_data
 
@@ -98,7 +106,7 @@ def try_rates(
         configs.append(config.model_copy(update={"optimizer": optimizer}))
     data = load_data(experiment, vqa_cache.open(cache))
     what = f"{experiment.name}, {len(rates)} learning rates"
-    outcomes = train_pack(configs, data, pruner="none", what=what, watch=Watch(console))
+    outcomes = train_pack(configs, data, pruner="none", what=what, watch=watch)
     return [
         Tried(rate, *((score.accuracy, score.cross_entropy) if score else (None, None)))
         for rate, score in zip(rates, (outcome.score for outcome in outcomes), strict=True)
@@ -136,4 +144,4 @@ def _line(one: Tried, low: float, high: float) -> str:
 
 
 if __name__ == "__main__":
-    run_command(command, "train.lr_find")
+    run_command(command, "train.lr_find", stopped="nothing is written")

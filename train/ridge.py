@@ -1,16 +1,15 @@
 """`python -m train.ridge`: closed-form heads for every table and pair of tables in a cache.
 
-Ridge regression on one-hot answers (Hoerl and Kennard 1970): W = (X'X + lambda I)^-1 X'Y with X and
-Y centred, so that the bias is not shrunk. One eigendecomposition of X'X = Q E Q' gives the whole
-path: W(lambda) = Q (E + lambda I)^-1 Q'X'Y. lambda is chosen on the selection part. No learning
-rate, no epochs: an instant baseline, and a ranking of encoders.
+Ridge regression on one-hot answers, see ridge_path.py; lambda is chosen on the selection part. No
+learning rate, no epochs: an instant baseline, and a ranking of encoders.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,82 +18,17 @@ import torch
 
 from train.command_line import run_command
 from train.errors import TrainError
+from train.ridge_path import PATH, Column, Inputs, RidgePath, check_stop, moments
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from train.examples import Part
+    from train.tables import ItemRows, ResidentTable
     from train.training_data import TrainingData
     from vqa_cache.cache import Cache
 
-PATH = tuple(10.0 ** (exponent / 2) for exponent in range(-12, 5))  # of the mean eigenvalue
-CHUNK = 4096  # rows
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Sums over n examples of X [n, width] and one-hot Y [n, classes], float64.
-
-    Attributes:
-        mean_x, mean_y: [width], [classes].
-        gram: X'X of the centred X, [width, width].
-        cross: X'Y, both centred, [width, classes].
-    """
-
-    n: int
-    mean_x: torch.Tensor
-    mean_y: torch.Tensor
-    gram: torch.Tensor
-    cross: torch.Tensor
-
-
-def moments(
-    batches: Iterable[tuple[torch.Tensor, torch.Tensor]], *, width: int, classes: int
-) -> Moments:
-    """Accumulate the sums of batches (x [batch, width], class int64 [batch]), one at least."""
-    n = 0
-    sum_x = torch.zeros(width, dtype=torch.float64)
-    sum_y = torch.zeros(classes, dtype=torch.float64)
-    gram = torch.zeros((width, width), dtype=torch.float64)
-    cross = torch.zeros((classes, width), dtype=torch.float64)
-    for x, truth in batches:
-        exact = x.double()
-        n += len(exact)
-        sum_x += exact.sum(dim=0)
-        sum_y += torch.bincount(truth, minlength=classes)
-        gram.addmm_(exact.T, exact)
-        cross.index_add_(0, truth, exact)
-    mean_x, mean_y = sum_x / n, sum_y / n
-    gram -= n * torch.outer(mean_x, mean_x)
-    return Moments(n, mean_x, mean_y, gram, cross.T - n * torch.outer(mean_x, mean_y))
-
-
-class RidgePath:
-    """The solutions of every lambda, from one eigendecomposition.
-
-    Attributes:
-        lambdas: `PATH` times the mean eigenvalue of X'X.
-    """
-
-    def __init__(self, sums: Moments) -> None:
-        self._sums = sums
-        values, self._basis = torch.linalg.eigh(sums.gram)
-        self._values = values.clamp_min(0)
-        self._projected = self._basis.T @ sums.cross
-        scale = float(self._values.mean()) or 1.0
-        self.lambdas = [share * scale for share in PATH]
-
-    def weights(self, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """W [width, classes] and bias [classes] of one lambda."""
-        shrunk = self._projected / (self._values + strength)[:, None]
-        weights = self._basis @ shrunk
-        return weights, self._sums.mean_y - self._sums.mean_x @ weights
-
-    def predictions(self, x: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Classes of x [batch, width], int64 [batch], for each lambda in turn."""
-        turned = (x.double() - self._sums.mean_x) @ self._basis
-        for strength in self.lambdas:
-            shrunk = self._projected / (self._values + strength)[:, None]
-            yield (turned @ shrunk + self._sums.mean_y).argmax(dim=1)
+SELECTION_CHUNK = 4096  # examples
 
 
 @dataclass(frozen=True)
@@ -115,32 +49,61 @@ class Head:
     path: tuple[float, ...]
 
 
-def fit_head(data: TrainingData, image: str | None, text: str | None) -> Head:
+def fit_head(
+    data: TrainingData,
+    image: str | None,
+    text: str | None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Head:
     """Solve the path on the training part and choose lambda on the selection part; of equals the
-    strongest."""
+    strongest.
+
+    Raises Stopped when `stopping`, asked between chunks, is true.
+    """
     from train.build import trainable
-    from train.evaluate import gather
-    from train.order import batches
 
     train, selection = data.parts["train"], data.parts[data.selection]
-    classes = len(data.vocabulary)
-
-    def rows(part: Any, examples: torch.Tensor) -> torch.Tensor:
-        return torch.cat(list(gather(part, data.tables, examples).values()), dim=1)
-
-    width = sum(table.width for table in data.tables.values())
-    chunks = batches(train, data.tables, CHUNK, trainable(data))
-    pairs = ((rows(train, chunk), train.truth[chunk]) for chunk in chunks)
-    path = RidgePath(moments(pairs, width=width, classes=classes))
+    examples = trainable(data)
+    columns = columns_of(train, data.tables, examples)
+    sums = moments(columns, train.truth[examples], len(data.vocabulary), stopping=stopping)
+    path = RidgePath(sums)
+    solutions = [path.weights(strength) for strength in path.lambdas]
     answered = torch.from_numpy(selection.answered).nonzero()[:, 0]
+    by_image = torch.from_numpy(selection.joined.image)[answered].argsort(stable=True)
+    answered = answered[by_image]  # a chunk has few distinct images
     right = torch.zeros(len(PATH), dtype=torch.int64)
-    for chunk in batches(selection, data.tables, CHUNK, answered):
+    for chunk in answered.split(SELECTION_CHUNK):
+        check_stop(stopping)
+        inputs = Inputs(columns_of(selection, data.tables, chunk))
         truth = selection.truth[chunk]
-        predicted = torch.stack(list(path.predictions(rows(selection, chunk))))
-        right += (predicted == truth).sum(dim=1)
+        for place, (weights, bias) in enumerate(solutions):
+            right[place] += (inputs.predictions(weights, bias) == truth).sum()
     accuracies = tuple((right.double() / len(answered)).tolist())
     best = max(range(len(PATH)), key=lambda place: (accuracies[place], place))
+    width = sum(table.width for table in data.tables.values())
     return Head(image, text, width, accuracies[best], PATH[best], accuracies)
+
+
+def columns_of(
+    part: Part, tables: Mapping[str, ResidentTable], examples: torch.Tensor
+) -> list[Column]:
+    """The inputs of examples int64 [n], each table's rows once."""
+    columns = []
+    for modality, table in tables.items():
+        items = part.items[modality].select(examples)
+        if items.offsets is None:
+            distinct, number = items.rows.unique(return_inverse=True)
+            items = replace(items, rows=distinct)
+        else:  # the mean of several rows: examples are taken as distinct
+            number = torch.arange(len(items))
+        rows = partial(gather_rows, table, items)
+        columns.append(Column(rows, len(items), table.width, number))
+    return columns
+
+
+def gather_rows(table: ResidentTable, items: ItemRows, numbers: torch.Tensor) -> torch.Tensor:
+    """Some of the items' rows, [k, width]."""
+    return table.gather(items.select(numbers))
 
 
 def candidates(cache: Cache) -> list[tuple[str | None, str | None]]:
@@ -153,12 +116,16 @@ def candidates(cache: Cache) -> list[tuple[str | None, str | None]]:
 
 
 def rank(
-    cache: Cache, overrides: Sequence[str], console: Console
+    cache: Cache,
+    overrides: Sequence[str],
+    console: Console,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Head], dict[str, str]]:
     """Heads for all candidates, the best first, and why some have none.
 
     Raises:
         TrainError: an override is wrong, or no candidate has a head.
+        Stopped: `stopping` became true.
     """
     from train.config import Experiment, apply_override, check
     from train.device import CPU
@@ -181,7 +148,8 @@ def rank(
         experiment = Experiment("ridge", config, "python -m precompute")
         name = " + ".join(filter(None, (image, text)))
         try:
-            head = fit_head(load_data(experiment, cache, device=CPU), image, text)
+            data = load_data(experiment, cache, device=CPU)
+            head = fit_head(data, image, text, stopping)
         except TrainError as error:
             reasons[name] = str(error)
             say(console, f"{name}: left out: {error}")
@@ -206,10 +174,11 @@ def command(overrides: tuple[str, ...], cache: Path, as_json: bool) -> None:
     from rich.console import Console
 
     import vqa_cache
+    from vqa_cache.signals import StopSignal
 
     console = Console(stderr=as_json)
     check_overrides(overrides)
-    heads, reasons = rank(vqa_cache.open(cache), overrides, console)
+    heads, reasons = rank(vqa_cache.open(cache), overrides, console, StopSignal())
     if as_json:
         rows = [asdict(head) for head in heads]
         click.echo(json.dumps({"heads": rows, "lambdas": PATH, "reasons": reasons}))
@@ -251,4 +220,4 @@ def print_heads(heads: Sequence[Head], console: Console) -> None:
 
 
 if __name__ == "__main__":
-    run_command(command, "train.ridge")
+    run_command(command, "train.ridge", stopped="nothing is written")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from train.command_line import run_command
 from train.errors import ConfigError
+
+if TYPE_CHECKING:
+    from train.sweep.engine import Engine
 
 TRIALS = 32  # where --trials is not given
 
@@ -43,6 +47,13 @@ TRIALS = 32  # where --trials is not given
     show_default=True,
     help="Best trials of each experiment that are trained again alone, with three seeds.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="ray trains whole packs on a cluster: a local one, or RAY_ADDRESS.",
+)
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -54,6 +65,7 @@ def command(
     seed: int,
     lanes: int,
     winners: int,
+    engine: str,
     cache: Path,
     runs: Path,
     as_json: bool,
@@ -68,7 +80,8 @@ def command(
     from train.fit import Watch
     from train.progress import say
     from train.sweep.report import print_sweep
-    from train.sweep.run import Request, sweep
+    from train.sweep.request import Request
+    from train.sweep.run import sweep
     from train.sweep.space import parse_space
     from vqa_cache.signals import StopSignal
 
@@ -85,12 +98,23 @@ def command(
     )
     console = Console(stderr=as_json)
     watch = Watch(console, stopping=StopSignal())
-    result = sweep(request, cache=cache, runs=runs, watch=watch)
+    result = sweep(request, cache=cache, runs=runs, watch=watch, engine=engine_of(engine))
     if as_json:
         click.echo(json.dumps(result))
         return
     print_sweep(result, console)
     say(console, f"sweep: {result['sweep']}")
+
+
+def engine_of(name: str) -> Engine:
+    """What trains packs."""
+    if name == "ray":
+        from train.sweep.engine_ray import run_packs_on_ray
+
+        return run_packs_on_ray
+    from train.sweep.engine import run_packs
+
+    return run_packs
 
 
 def choose_sampler(sampler: str | None, grid_size: int | None) -> str:
@@ -118,7 +142,8 @@ def choose_trials(trials: int | None, sampler: str, grid_size: int | None) -> in
 
 def main() -> None:
     """Run the command; it can be stopped at any time."""
-    run_command(command, "train.sweep")
+    kept = "finished packs are kept; the same command goes on"
+    run_command(command, "train.sweep", stopped=kept)
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ class _Pass:
         with TrainingProgress(what, total, per_epoch, watch.console) as progress:
             for step in range(total):
                 if watch.stopping():
-                    raise Stopped("stopped by a signal; finished packs are kept")
+                    raise Stopped("stopped by a signal")
                 self._train_step(step)
                 done = step + 1
                 if done in evaluations:

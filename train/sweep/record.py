@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import tomllib
 from collections.abc import Mapping, Sequence
 from io import BufferedRandom
 from pathlib import Path
@@ -23,10 +24,18 @@ Row = dict[str, Any]
 
 
 class Record:
-    """The finished trials of a sweep. Use it as a context: one process at a time writes it."""
+    """The finished trials of a sweep. Use it as a context: one process at a time writes it.
+
+    Attributes:
+        settings: those that the sweep was begun with.
+        rows: number -> trial.
+    """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """
+        Args:
+            settings: written where the sweep begins.
+
         Raises:
             TrainError: another process runs this sweep, or a line is damaged.
         """
@@ -38,7 +47,8 @@ class Record:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             sync_folder(folder)
-            self.rows = self._read()
+            self.settings = _settings(folder / SETTINGS)
+            self.rows = {row["trial"]: row for row in self._read()}
         except BlockingIOError:
             self._file.close()
             raise TrainError(f"{folder}: another process runs this sweep; wait for it") from None
@@ -58,7 +68,7 @@ class Record:
         self._file.write("".join(f"{line}\n" for line in lines).encode())
         self._file.flush()
         os.fsync(self._file.fileno())
-        self.rows += [json.loads(line) for line in lines]
+        self.rows |= {row["trial"]: row for row in map(json.loads, lines)}
 
     def _read(self) -> list[Row]:
         """Rows of whole packs; what follows the last of them is cut off."""
@@ -84,6 +94,16 @@ class Record:
             self._file.truncate(whole)
             os.fsync(self._file.fileno())
         return rows
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """Raises TrainError for a file that is no TOML."""
+    try:
+        return tomllib.loads(path.read_text())
+    except ValueError as error:
+        raise TrainError(
+            f"{path}: {error}; the file was changed: remove the sweep's folder to begin again"
+        ) from None
 
 
 def _row(line: bytes) -> Row | None:
