@@ -52,16 +52,22 @@ SMALL_EPOCHS = 5
 def command(cache: Path | None, rounds: int, seeds: int, examples: int, as_json: bool) -> None:
     """Stage 2 with a table larger than memory: time, memory, accuracy."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        sizes = FlatSizes(examples, VQA2_FLAT.val, VQA2_FLAT.images, VQA2_FLAT.answers)
-        large = cache or folder / "large"
-        if not large.exists():
-            make_flat_cache(large, sizes)
-        figures = cost(large, sizes, folder, rounds)
-        figures |= accuracy_difference(folder, SMALL, seeds)
+        figures = measure(Path(name), cache=cache, rounds=rounds, seeds=seeds, examples=examples)
     click.echo(
         json.dumps(figures) if as_json else "\n".join(f"{k}: {v}" for k, v in figures.items())
     )
+
+
+def measure(
+    folder: Path, *, cache: Path | None, rounds: int, seeds: int = 5, examples: int | None = None
+) -> dict[str, Any]:
+    """All figures, as the options of `command` have it; temporary files go into `folder`."""
+    examples = examples or VQA2_FLAT.train
+    sizes = FlatSizes(examples, VQA2_FLAT.val, VQA2_FLAT.images, VQA2_FLAT.answers)
+    large = cache or folder / "large"
+    if not large.exists():
+        make_flat_cache(large, sizes)
+    return {**cost(large, sizes, folder, rounds), **accuracy_difference(folder, SMALL, seeds)}
 
 
 # ---------------------------------------------------------------- time and memory

@@ -23,6 +23,8 @@ from rich.console import Console
 from torch import nn
 
 import vqa_cache
+from benchmarks import flat, sweep
+from benchmarks.caches import run_stage_1
 from benchmarks.journal_loops import journal_loop, tensor_dataset_loop
 from benchmarks.lanes import lanes_against_single_runs
 from benchmarks.scale_cache import DATASET, IMAGE, TEXT, make_scale_cache
@@ -64,6 +66,7 @@ AGAINST_LIMIT = (
     ("mlp1536", 5000),
     ("cosine", 5000),
 )
+PARTS = ("steps", "flat", "sweep")
 TURN_SECONDS = 1.0
 STARTS = 3  # processes whose first step is timed; the best counts
 
@@ -72,30 +75,48 @@ STARTS = 3  # processes whose first step is timed; the best counts
 @click.option("--cache", type=click.Path(path_type=Path), help="A scale cache; made if left out.")
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--compile/--no-compile", "compiled", default=True, help="Try torch.compile too.")
+@click.option("--only", multiple=True, type=click.Choice(PARTS), help="May repeat.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(cache: Path | None, rounds: int, compiled: bool, as_json: bool) -> None:
-    """Stage 2: steps, peers, loading, evaluation."""
+def command(
+    cache: Path | None, rounds: int, compiled: bool, only: tuple[str, ...], as_json: bool
+) -> None:
+    """Stage 2: steps, peers, loading, evaluation; with `flat` and `sweep`, which are benchmarks of
+    their own too."""
     keep_freed_memory()
+    figures: dict[str, Any] = {}
+    parts = only or PARTS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if cache is None:
-            cache = folder / "cache"
-            make_scale_cache(cache, VQA2)
-        figures: dict[str, Any] = {"first_step_seconds": first_step_seconds(cache, folder)}
-        bench = Bench(cache, folder, rounds=rounds, compiled=compiled)
-        for head, batch_size in AGAINST_LIMIT:
-            figures |= bench.against_limit(head, batch_size)
-        for head in ("linear", "mlp1536"):
-            figures |= bench.against_journal(head)
-        figures |= bench.against_tensor_dataset()
-        figures |= bench.shares()
-        bench.logs.close()
-        figures |= loading(cache, folder, rounds)
-        figures |= lanes_against_single_runs(rounds)
-        figures |= {"precision": bench.data.precision, "environment": environment(CPU)}
+        if "steps" in parts:
+            figures |= steps(cache, folder, rounds=rounds, compiled=compiled)
+        if "flat" in parts:
+            figures |= flat.measure(folder, cache=None, rounds=max(2, rounds // 2))
+        if "sweep" in parts:
+            features = run_stage_1(folder / "easy_vqa", "easy_vqa", sweep.IMAGE)
+            figures |= sweep.measure(features, folder / "sweep", rounds=max(2, rounds // 2))
+    figures["environment"] = environment(CPU)
     click.echo(
         json.dumps(figures) if as_json else "\n".join(f"{k}: {v}" for k, v in figures.items())
     )
+
+
+def steps(cache: Path | None, folder: Path, *, rounds: int, compiled: bool) -> dict[str, Any]:
+    """What is measured over a scale cache, which is made where none is given."""
+    if cache is None:
+        cache = folder / "cache"
+        make_scale_cache(cache, VQA2)
+    figures: dict[str, Any] = {"first_step_seconds": first_step_seconds(cache, folder)}
+    bench = Bench(cache, folder, rounds=rounds, compiled=compiled)
+    for head, batch_size in AGAINST_LIMIT:
+        figures |= bench.against_limit(head, batch_size)
+    for head in ("linear", "mlp1536"):
+        figures |= bench.against_journal(head)
+    figures |= bench.against_tensor_dataset()
+    figures |= bench.shares()
+    bench.logs.close()
+    figures |= loading(cache, folder, rounds)
+    figures |= lanes_against_single_runs(rounds)
+    return figures | {"precision": bench.data.precision}
 
 
 class Bench:
