@@ -30,7 +30,7 @@ from train.lanes.loss import LaneCrossEntropy
 from train.lanes.optimizer import LaneAdamW
 from train.lanes.stack import LaneModel, can_stack
 from train.lanes.step import LaneStep
-from train.losses import CrossEntropy
+from train.losses import IGNORED, CrossEntropy
 from train.metrics import compute
 from train.order import SampleOrder, batches
 from train.progress import TrainingProgress
@@ -272,20 +272,25 @@ def run_lanes(
     n, lanes = len(part), len(model.seeds)
     device = device_of(tables)
     predicted = torch.empty((lanes, n), dtype=torch.int64, device=device)
-    cross_entropy = torch.full((lanes, n), torch.nan, dtype=torch.float64, device=device)
+    cross_entropy = torch.empty((lanes, n), dtype=torch.float64, device=device)
     truths = part.truth.to(device)
     rows = max(256, EVALUATION_BATCH // lanes)  # bounded memory: logits have a copy for each lane
     model.eval()
     with torch.no_grad():
         for span in batches(part, tables, rows, torch.arange(n)):
+            place = span.to(device, non_blocking=True)
             logits = forward(model, gather(part, tables, span), precision)
-            truth = truths[span]
-            inside = (truth >= 0) & (truth < logits.shape[-1])
-            predicted[:, span] = logits.argmax(dim=-1)
+            truth = truths[place]
+            outside = (truth < 0) | (truth >= logits.shape[-1])
+            predicted[:, place] = logits.argmax(dim=-1)
             losses = functional.cross_entropy(
-                logits[:, inside].flatten(0, 1), truth[inside].repeat(lanes), reduction="none"
+                logits.flatten(0, 1),
+                truth.masked_fill(outside, IGNORED).repeat(lanes),
+                ignore_index=IGNORED,
+                reduction="none",
             )
-            cross_entropy[:, span][:, inside] = losses.view(lanes, -1).double()
+            known = losses.double().view(lanes, -1).masked_fill_(outside, torch.nan)
+            cross_entropy[:, place] = known
     unknown = torch.zeros(n, dtype=torch.bool).numpy()
     return [
         Outputs(answers.numpy(), losses.numpy(), unknown)
