@@ -17,7 +17,6 @@ from vqa_cache.records import Record
 if TYPE_CHECKING:
     import torch
 
-_PIECE_BYTES = 256 * 1024  # is still in the processor's cache when it is hashed
 _Block = tuple[Path, int, "memoryview[int]", str]  # file, offset, target, checksum
 
 
@@ -51,18 +50,14 @@ def _blocks(folder: Path, record: Record, rows: torch.Tensor) -> Iterator[_Block
 
 def _read_block(block: _Block) -> None:
     path, offset, target, checksum = block
-    digest = xxhash.xxh3_64()
     try:
         with path.open("rb", buffering=0) as file:
-            for start in range(0, len(target), _PIECE_BYTES):
-                piece = target[start : start + _PIECE_BYTES]
-                count = os.preadv(file.fileno(), [piece], offset + start)
-                if count < len(piece):
-                    raise _damaged(path, f"ends after {offset + start + count} bytes")
-                digest.update(piece)
+            count = os.preadv(file.fileno(), [target], offset)
     except OSError as error:
         raise _damaged(path, f"cannot be read ({error.strerror})") from error
-    if digest.hexdigest() != checksum:
+    if count < len(target):
+        raise _damaged(path, f"ends after {offset + count} bytes")
+    if xxhash.xxh3_64_hexdigest(target) != checksum:  # of the processor's cache: nearly free
         raise _damaged(path, f"the rows in bytes {offset} to {offset + len(target)} were changed")
 
 
