@@ -51,8 +51,10 @@ sweep: $(STAMP) data  ## stage 1, then sweep the experiment EXP; ARGS="KEY=V1,V2
 	$(PY) -m train.sweep $(EXP) $(DATASET) $(ARGS)
 
 bench: $(STAMP)  ## the short benchmarks: python -m benchmarks lists all
-	$(PY) -m benchmarks resume --kills 20 --sigterms 5
+	$(PY) -m benchmarks precompute --small
+	$(PY) -m benchmarks resume --kills 20 --sigterms 5 --sweep-kills 3
 	$(PY) -m benchmarks registry --small
+	$(PY) -m benchmarks gpu
 
 test: $(DEV)  ## install what is needed and run the tests
 	$(PY) -m pytest -n 2

@@ -21,8 +21,7 @@ _RELIEF = {
 
 
 class Bottleneck:
-    """Counts what the encoding thread waits for. It alone decides the speed: preprocessing goes on
-    beside it, and costs time only where it falls behind."""
+    """Counts what the encoding thread waits for: it alone decides the speed."""
 
     def __init__(self) -> None:
         self.seconds: dict[Activity, float] = dict.fromkeys(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,10 @@ class Worker:
     stopping: Callable[[], bool]
     bottleneck: Bottleneck = field(default_factory=Bottleneck)
     _running: tuple[Encoder, Numerics] | None = None
+    _cores_free: Event = field(default_factory=Event)
+
+    def __post_init__(self) -> None:
+        self._cores_free.set()
 
     def use(self, encoder: Encoder, numerics: Numerics) -> None:
         """Set what encodes, before the first shard."""
@@ -87,16 +92,25 @@ class Worker:
         return writer
 
     def _prepare(self, sources: Sequence[str], writer: ShardWriter) -> Iterator[Prepared]:
-        """Preprocess in worker threads, a bounded number ahead; yield in order."""
+        """Preprocess in worker threads, a bounded number ahead; yield in order.
+
+        Threads begin an item between two batches: the encoder takes all cores, and its own threads
+        would wait for the one that shares its core (ResNet-50 on two cores: 12.6 images/s against
+        14.0).
+        """
         encoder, together = self.encoder, self.encoder.prepared_together
         todo = [position for position in range(len(sources)) if position not in writer.failed]
         upcoming = (todo[start : start + together] for start in range(0, len(todo), together))
         ahead: deque[tuple[list[int], Future[list[Any]]]] = deque()
 
+        def preprocess(items: list[str]) -> list[Any]:
+            self._cores_free.wait()
+            return encoder.prepare_many(items)
+
         def submit(count: int) -> None:
             for positions in islice(upcoming, count):
                 items = [sources[position] for position in positions]
-                ahead.append((positions, self.pool.submit(encoder.prepare_many, items)))
+                ahead.append((positions, self.pool.submit(preprocess, items)))
 
         submit(1 + self.lookahead // together)
         while ahead:
@@ -128,9 +142,13 @@ class Worker:
     def _encode(self, batch: list[Prepared], sources: Sequence[str], writer: ShardWriter) -> None:
         assert self._running is not None
         encoder, numerics = self._running
-        with self.bottleneck.on("encoding"):
-            rows = numerics.encode(encoder, [one.item for one in batch])
-            stored = to_stored(rows, self.table.dtype)
+        self._cores_free.clear()
+        try:
+            with self.bottleneck.on("encoding"):
+                rows = numerics.encode(encoder, [one.item for one in batch])
+                stored = to_stored(rows, self.table.dtype)
+        finally:
+            self._cores_free.set()
         positions = [one.position for one in batch]
         lengths = [one.length for one in batch] if encoder.ragged else None
         of_row = np.repeat(positions, lengths if lengths is not None else 1)
