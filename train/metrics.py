@@ -50,7 +50,8 @@ class Evaluated:
         predicted: int64 [n], a class each.
         truth: int64 [n].
         cross_entropy: float64 [n], nats; NaN where the truth is outside the vocabulary.
-        in_top5: bool [n], whether the truth is among the five highest logits.
+        in_top5: bool [n], whether the truth is among the five highest logits: at most five, its own
+            among them, are as high, so that ties count against it.
         image: int64 [n], examples of the same image share a number.
         references: for VQA accuracy, or the reason why there are none.
     """
