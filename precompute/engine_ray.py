@@ -21,7 +21,7 @@ from precompute.errors import PrecomputeError, Stopped
 from precompute.plan import PlannedShard
 from precompute.tables import OpenedTable
 from vqa_cache.durable import remove_stale_temporaries
-from vqa_cache.ray_cluster import connect
+from vqa_cache.ray_cluster import connect, fetch
 from vqa_cache.records import Record
 from vqa_cache.spec import Modality, parse_spec
 from vqa_cache.table import Table
@@ -78,18 +78,17 @@ def encode_shards(
                 ray.cancel(reference, force=True)
             raise Stopped("stopped by a signal; committed shards are kept")
         done, _ = ray.wait(list(running), timeout=_SECONDS_BETWEEN_LOOKS)
-        try:
-            ray.get(done)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
-        except ray.exceptions.RayError as error:
-            raise PrecomputeError(
-                f"engine ray: a process was lost {_RETRIES + 1} times over one shard "
-                f"({str(error).strip().splitlines()[0]}); committed shards are kept"
-            ) from error
+        fetch(ray, done, _lost)
         for reference in done:
             worker.advance(len(running.pop(reference).keys))
     remove_stale_temporaries(folder)
+
+
+def _lost(reason: str) -> PrecomputeError:
+    return PrecomputeError(
+        f"engine ray: a process was lost {_RETRIES + 1} times over one shard "
+        f"({reason}); committed shards are kept"
+    )
 
 
 def encode_shard(setup: Setup, planned: PlannedShard, sources: Mapping[bytes, str]) -> Record:
@@ -126,16 +125,3 @@ def _worker(setup: Setup) -> Worker:
     )
     OpenedTable(table, parse_spec(setup.spec), setup.modality).prepare(worker)  # canaries first
     return worker
-
-
-def _result(ray: Any, reference: Any) -> Record:
-    try:
-        record: Record = ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.RayError as error:
-        raise PrecomputeError(
-            f"engine ray: a process was lost {_RETRIES + 1} times over one shard "
-            f"({str(error).strip().splitlines()[0]}); committed shards are kept"
-        ) from error
-    return record

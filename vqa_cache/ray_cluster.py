@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any
 
 _SECONDS_TO_ANSWER = 5.0
@@ -41,6 +42,23 @@ def connect(error_type: type[Exception]) -> Any:
     for number, handler in handlers.items():
         signal.signal(number, handler)  # Ray sets its own, which would exit at once
     return ray
+
+
+def fetch(ray: Any, references: Any, lost: Callable[[str], Exception]) -> Any:
+    """What a task returned, or the list of what several did.
+
+    Args:
+        ray: the module, see `connect`.
+        lost: from Ray's reason to the error of a task whose process was lost too often.
+
+    Raises what a task raised.
+    """
+    try:
+        return ray.get(references)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise lost(str(error).strip().splitlines()[0]) from error
 
 
 def _knock(address: str) -> None:

@@ -13,9 +13,8 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -26,7 +25,7 @@ from train.progress import say
 from train.step import Precision
 from train.sweep.engine import Data, Pack, train_one
 from train.sweep.pack import Outcome
-from vqa_cache.ray_cluster import connect
+from vqa_cache.ray_cluster import connect, fetch
 
 _RETRIES = 3  # of a pack whose process was lost
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -72,7 +71,7 @@ def run_packs_on_ray(
             done, _ = ray.wait(list(running), timeout=_SECONDS_BETWEEN_LOOKS)
             for reference in done:
                 place = running.pop(reference)
-                outcomes = _outcomes(ray, reference, packs[place])
+                outcomes = fetch(ray, reference, partial(_lost, packs[place]))
                 say(watch.console, f"{packs[place].what}: trained")
                 yield place, outcomes
     finally:
@@ -100,14 +99,8 @@ def _data(folder: str, cache: str) -> Data:
     return Data(Path(cache))
 
 
-def _outcomes(ray: Any, reference: Any, pack: Pack) -> list[Outcome]:
-    try:
-        outcomes: list[Outcome] = ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.RayError as error:
-        raise TrainError(
-            f"engine ray: a process was lost {_RETRIES + 1} times over {pack.what} "
-            f"({str(error).strip().splitlines()[0]}); finished packs are kept"
-        ) from error
-    return outcomes
+def _lost(pack: Pack, reason: str) -> TrainError:
+    return TrainError(
+        f"engine ray: a process was lost {_RETRIES + 1} times over {pack.what} "
+        f"({reason}); finished packs are kept"
+    )
