@@ -30,7 +30,7 @@ from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
 from train.build import build_model, build_step, trainable
 from train.config import Config, Experiment, load_experiment
-from train.device import environment
+from train.device import CPU, environment
 from train.fit import Training, Watch
 from train.runs.layout import METRICS
 from train.seeds import batch_bounds, epoch_order
@@ -77,7 +77,7 @@ def command(
             **bench.speeds(rounds, steps),
             "stage1_seconds": round(stage1_seconds, 1),
             "examples": len(trainable(bench.data)),
-            "environment": environment(bench.data.device),
+            "environment": environment(CPU),
         }
     click.echo(
         json.dumps(figures) if as_json else "\n".join(f"{k}: {v}" for k, v in figures.items())
@@ -103,7 +103,8 @@ class Bench:
 
     def __init__(self, folder: Path, image: str, text: str) -> None:
         self.folder, self.image, self.text = folder, image, text
-        self.data = load_data(self._experiment(JOURNALS_BATCH), vqa_cache.open(folder / "cache"))
+        experiment, cache = self._experiment(JOURNALS_BATCH), vqa_cache.open(folder / "cache")
+        self.data = load_data(experiment, cache, device=CPU)  # where the encoders compute
 
     def _experiment(self, batch_size: int) -> Experiment:
         overrides = [

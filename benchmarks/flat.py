@@ -24,6 +24,7 @@ from benchmarks.flat_cache import DATASET, VQA2_FLAT, FlatSizes, make_flat_cache
 from benchmarks.scale_cache import IMAGE, TEXT, WIDTH
 from train.blocks import BLOCK_SIZES, BlockSizes
 from train.config import load_experiment
+from train.device import CPU
 from train.fit import Training, Watch, fit
 from train.training_data import TrainingData, load_data
 from vqa_cache.allocator import keep_freed_memory
@@ -135,7 +136,7 @@ def serve(arguments: list[str], epochs: int, lines: IO[str] = sys.stdin) -> None
     memory = AnonymousMemory()
     overrides = [*FEATURES, f"load={load}", f"train.batch_size={BATCH_SIZE}"]
     experiment = load_experiment("linear_answers", overrides)
-    data = load_data(experiment, vqa_cache.open(Path(cache)))
+    data = load_data(experiment, vqa_cache.open(Path(cache)), device=CPU)
     watch = Watch(Console(quiet=True))
     training = Training(
         experiment.config, data, data.tables, what="", folder=Path(folder), watch=watch
@@ -216,7 +217,7 @@ def accuracy_difference(folder: Path, sizes: FlatSizes, seeds: int) -> dict[str,
         ]
         experiment = load_experiment("linear_answers", overrides)
         for name, shuffle in orders.items():
-            data = load_data(experiment, cache, sizes=shuffle)
+            data = load_data(experiment, cache, device=CPU, sizes=shuffle)
             fitted = fit(
                 experiment.config,
                 data,

@@ -38,6 +38,8 @@ def test_the_five_highest_logits_and_what_ties_come_to(tmp_path: Path) -> None:
     assert (falling.in_top5 == ((truth >= 0) & (truth < 5))).all()
     tied = run_model(Fixed(torch.zeros(CLASSES)), part, data.tables)
     assert not tied.in_top5.any(), "seven others are as high: a tie is no merit"
+    nothing = run_model(Fixed(torch.full((CLASSES,), torch.nan)), part, data.tables)
+    assert not nothing.in_top5.any()
     four = torch.zeros(CLASSES)
     four[4:] = -1
     assert (run_model(Fixed(four), part, data.tables).in_top5 == ((truth >= 0) & (truth < 4))).all()

@@ -69,7 +69,7 @@ def run_model(
             own = logits.gather(1, truth.masked_fill(outside, 0)[:, None])
             # as floats, which the processor compares and adds eight at a time; topk is slower
             as_high = torch.ge(logits, own, out=torch.empty_like(logits)).sum(dim=1)
-            in_top5[place] = (as_high <= TOP) & ~outside
+            in_top5[place] = (as_high > 0) & (as_high <= TOP) & ~outside  # NaN is as high as none
             # not by the mask as an index, whose length the CPU would wait for
             losses = functional.cross_entropy(
                 logits, truth.masked_fill(outside, IGNORED), ignore_index=IGNORED, reduction="none"
