@@ -30,12 +30,13 @@ from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
 from train.build import build_model, build_step, trainable
 from train.config import Config, Experiment, load_experiment
-from train.device import CPU, environment
+from train.device import environment
 from train.fit import Training, Watch
 from train.runs.layout import METRICS
 from train.seeds import batch_bounds, epoch_order
 from train.training_data import TrainingData, load_data
 from vqa_cache.allocator import keep_freed_memory
+from vqa_cache.device import CPU
 from vqa_cache.spec import Modality, parse_spec
 
 DATASET = "easy_vqa"

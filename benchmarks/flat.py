@@ -24,10 +24,10 @@ from benchmarks.flat_cache import DATASET, VQA2_FLAT, FlatSizes, make_flat_cache
 from benchmarks.scale_cache import IMAGE, TEXT, WIDTH
 from train.blocks import BLOCK_SIZES, BlockSizes
 from train.config import load_experiment
-from train.device import CPU
 from train.fit import Training, Watch, fit
 from train.training_data import TrainingData, load_data
 from vqa_cache.allocator import keep_freed_memory
+from vqa_cache.device import CPU
 
 FEATURES = (
     f"features.dataset={DATASET}",

@@ -28,7 +28,7 @@ from benchmarks.sizes import VQA2, WIDTH, Sizes
 from benchmarks.turns import median, take_turns
 from train import optimizers
 from train.cuda_graph import CapturedSteps, check_against_eager
-from train.device import choose_device, environment
+from train.device import environment
 from train.fusion import Concat
 from train.heads import MlpHead
 from train.lanes.loss import LaneCrossEntropy
@@ -38,6 +38,7 @@ from train.lanes.step import LaneStep
 from train.losses import CrossEntropy
 from train.precision import choose_precision
 from train.step import AnswerModel, EagerSteps, Precision, Steps, TrainingStep, forward
+from vqa_cache.device import choose_device
 
 RESULTS = Path(__file__).parent / "results"
 CHECKED_STEPS = 50

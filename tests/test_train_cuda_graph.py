@@ -16,7 +16,6 @@ from test_train_small_cache import QUIET, build_cache, small_dataset, write_expe
 from train import cuda_graph, fit, optimizers
 from train.config import load_experiment
 from train.cuda_graph import WARM_UPS, CannotCaptureError, CapturedSteps, check_against_eager
-from train.device import CPU
 from train.errors import Stopped
 from train.evaluate import batches_of
 from train.fusion import Concat
@@ -25,6 +24,7 @@ from train.losses import CrossEntropy
 from train.step import AnswerModel, Batch, EagerSteps, Precision, TrainingStep
 from train.tables import ItemRows, Normaliser, ResidentTable
 from train.trainer import train as train_run
+from vqa_cache.device import CPU
 
 STEPS, SIZE, ROWS = 50, 8, 40
 

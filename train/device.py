@@ -1,4 +1,4 @@
-"""Where stage 2 computes: on the first GPU that CUDA_VISIBLE_DEVICES shows, or on the CPU."""
+"""What stage 2 asks of the device that it computes on."""
 
 from __future__ import annotations
 
@@ -9,19 +9,7 @@ from typing import Any
 import numpy
 import torch
 
-CPU = torch.device("cpu")
-
-
-def choose_device() -> torch.device:
-    """The CUDA device that torch would use, or the CPU."""
-    if not torch.cuda.is_available():
-        return CPU
-    return torch.device("cuda", torch.cuda.current_device())
-
-
-def device_name(device: torch.device) -> str:
-    """What users call it: "cpu", or the GPU's name."""
-    return "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+from vqa_cache.device import device_name
 
 
 def free_memory(device: torch.device) -> int:

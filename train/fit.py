@@ -27,7 +27,7 @@ from train.build import (
 )
 from train.config import Config
 from train.cuda_graph import CannotCaptureError, CapturedSteps
-from train.device import CPU, rng_devices
+from train.device import rng_devices
 from train.errors import DivergedError, Stopped
 from train.evaluate import batches_of, evaluated, run_model
 from train.metrics import compute
@@ -41,6 +41,7 @@ from train.snapshots import Snapshots, State
 from train.step import AnswerModel, EagerSteps, Steps
 from train.tables import ResidentTable
 from train.training_data import TrainingData
+from vqa_cache.device import CPU
 from vqa_cache.durable import remove, remove_stale_temporaries
 
 READ_LOSSES_EVERY = 50  # steps; on a GPU, where reading them waits, they are read once an epoch

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 
 from train.blocks import Blocks, Windows, deal, in_row_order, shuffle
-from train.device import CPU
 from train.examples import Part
 from train.seeds import epoch_order
 from train.tables import ResidentTable
+from vqa_cache.device import CPU
 
 Tables = Mapping[str, ResidentTable]
 

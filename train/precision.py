@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 
-from train.device import device_name
 from train.errors import TrainError
 from train.step import COMPUTE_TYPES, Precision
 from vqa_cache import bf16_gain
+from vqa_cache.device import device_name
 
 Asked = Literal["auto", "fp32", "bf16", "fp16"]
 

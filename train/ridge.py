@@ -128,9 +128,9 @@ def rank(
         Stopped: `stopping` became true.
     """
     from train.config import Experiment, apply_override, check
-    from train.device import CPU
     from train.progress import say
     from train.training_data import load_data
+    from vqa_cache.device import CPU
 
     heads: list[Head] = []
     reasons: dict[str, str] = {}

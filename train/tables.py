@@ -15,9 +15,10 @@ import numpy.typing as npt
 import torch
 
 from train.blocks import Blocks, Windows
-from train.device import CPU, free_memory
+from train.device import free_memory
 from train.mapped_rows import MappedRows
 from train.read_ahead import ReadAhead
+from vqa_cache.device import CPU
 
 Source = torch.Tensor | MappedRows | ReadAhead
 Normalisation = Literal["none", "l2", "zscore"]

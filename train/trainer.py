@@ -17,7 +17,6 @@ from rich.console import Console
 import vqa_cache
 from train.baselines import run_baselines
 from train.config import Experiment
-from train.device import CPU, device_name
 from train.errors import TrainError
 from train.evaluate import measure, predictions, run_model
 from train.fit import Fitted, Watch, fit
@@ -29,6 +28,7 @@ from train.runs.folder import RunFolder, choose_folder, unfinished_with_other_co
 from train.runs.registry import Registry
 from train.tensorboard import Events
 from train.training_data import TrainingData, load_data
+from vqa_cache.device import CPU, device_name
 
 
 def train(

@@ -15,7 +15,6 @@ import torch
 from train import heads
 from train.blocks import BLOCK_SIZES, Blocks, BlockSizes, cut, in_row_order
 from train.config import Config, Experiment
-from train.device import CPU, choose_device
 from train.errors import TrainError
 from train.examples import (
     Joined,
@@ -44,6 +43,7 @@ from train.tables import (
 from train.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
 from vqa_cache import CacheError, text_key
 from vqa_cache.cache import Cache
+from vqa_cache.device import CPU, choose_device
 from vqa_cache.keys import pack_keys
 from vqa_cache.spec import Features
 from vqa_cache.table import Table
