@@ -12,6 +12,7 @@ BENCHMARKS: dict[str, str] = {
     "cached_vs_uncached": "benchmarks.cached_vs_uncached:command",
     "flat": "benchmarks.flat:command",
     "gpu": "benchmarks.gpu:command",
+    "gpu_encoders": "benchmarks.gpu_encoders:command",
     "make_scale_cache": "benchmarks.scale_cache:command",
     "precompute": "benchmarks.precompute:command",
     "registry": "benchmarks.registry:main",

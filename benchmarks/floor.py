@@ -3,7 +3,6 @@ in memory, and the processor time of decoding, spread over the cores."""
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from precompute.cores import usable_cores
 from precompute.encoders.base import Encoder
 from vqa_cache.table import Table
 
@@ -48,7 +48,7 @@ class Floor:
             for file in self._files:
                 self._encoder.prepare(str(file))
             decoding = time.process_time() - began
-        self.seconds.append((forward, decoding / len(os.sched_getaffinity(0))))
+        self.seconds.append((forward, decoding / usable_cores()))
         return float(len(self._files))
 
     def told(self, speeds: list[float]) -> dict[str, float]:

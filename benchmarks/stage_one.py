@@ -16,11 +16,23 @@ from vqa_cache.memo import Memo
 from vqa_cache.spec import Modality, parse_spec
 
 
+class Listener(ConsoleReporter):
+    """Shows nothing and keeps the lines."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__(quiet=True)
+        self._said = said
+
+    def say(self, line: str) -> None:
+        self._said.append(line)
+
+
 class StageOne:
     """Encodes a `jsonl` dataset with one encoder, each time into an empty cache.
 
     Attributes:
         opened: the table, begun; its encoder is loaded. There after `set_up`.
+        said: the lines of all turns.
         set_up_seconds: what each setting up took: model load, weights digest, probe, canaries.
     """
 
@@ -33,6 +45,7 @@ class StageOne:
             folder: an empty folder to be, for the cache.
         """
         self.set_up_seconds: list[float] = []
+        self.said: list[str] = []
         self._root, self._spec, self._modality = root, spec, modality
         self._folder = folder
         self._settings = EncoderSettings()
@@ -62,7 +75,7 @@ class StageOne:
         cache, memo = self._begun
         images, texts = ((self._spec,), ()) if self._modality == "image" else ((), (self._spec,))
         request = Request("jsonl", str(self._root), str(cache.path), image=images, text=texts)
-        reporter = ConsoleReporter(quiet=True)
+        reporter = Listener(self.said)
         wanted = commit_splits(request, cache, Jsonl(self._root), memo, reporter)
         [job] = jobs(request, wanted)
         return float(fill_table(request, self.opened, job, reporter, lambda: False).encoded)

@@ -6,6 +6,8 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+Turn = Callable[[], float]  # does some work; how many units (samples, bytes) it was
+
 
 def take_turns(
     work: Mapping[str, Callable[[], float]],

@@ -10,6 +10,7 @@ import click
 
 from data.example import DatasetError
 from data.registry import DATASETS
+from precompute.cores import usable_cores
 from precompute.errors import PrecomputeError, Stopped
 from precompute.estimate import estimate
 from precompute.experiment import read_features
@@ -53,8 +54,8 @@ from vqa_cache.signals import EXIT_STOPPED, StopSignal
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    default=2,
-    show_default=True,
+    default=usable_cores,
+    show_default="one a core",
     help="Threads that hash and decode.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many examples a split.")

@@ -37,12 +37,12 @@ class Bottleneck:
         finally:
             self.seconds[activity] += time.perf_counter() - began
 
-    def told(self, items: int) -> str:
+    def told(self, items: int, device: str) -> str:
         """One line: speed, the bottleneck, and what would relieve it."""
         total = sum(self.seconds.values()) or 1e-9
         worst = max(self.seconds, key=lambda activity: self.seconds[activity])
         share = round(100 * self.seconds[worst] / total)
         return (
-            f"{items / total:,.0f} items/s; {share} % of the time went by waiting {_WAIT[worst]}; "
-            f"what would help: {_RELIEF[worst]}"
+            f"{items / total:,.0f} items/s on {device}; {share} % of the time went by waiting "
+            f"{_WAIT[worst]}; what would help: {_RELIEF[worst]}"
         )

@@ -18,6 +18,7 @@ from PIL import Image
 from precompute.encoders.base import Encoder
 from precompute.errors import EncoderError
 from precompute.numerics import Numerics, check_finite, to_stored
+from vqa_cache.device import CPU
 from vqa_cache.dtypes import torch_type
 from vqa_cache.errors import RefusedError
 from vqa_cache.table import Table
@@ -103,14 +104,15 @@ def check_drift(table: Table, encoder: Encoder, numerics: Numerics) -> None:
     """Encode the canaries again before rows are added to a table.
 
     Raises:
-        RefusedError: with another number of threads than recorded they differ in any bit, or else
-            their cosine to the stored ones is below DRIFT_COSINE, or the length of a row differs
-            by more than DRIFT_LENGTH.
+        RefusedError: on a CPU, with another number of threads than recorded, they differ in any
+            bit; or else their cosine to the stored ones is below DRIFT_COSINE, or the length of a
+            row differs by more than DRIFT_LENGTH.
     """
     stored = stored_rows(table)
     now = to_stored(numerics.encode(encoder, prepared_canaries(encoder)), table.dtype)
     threads, recorded = torch.get_num_threads(), table.record["threads"]
-    if threads != recorded and not torch.equal(now, stored):
+    on_cpus = encoder.device == CPU and table.record.get("device", "cpu") == "cpu"
+    if on_cpus and threads != recorded and not torch.equal(now, stored):
         raise RefusedError(
             f"table {table.name}: was begun with {recorded} threads, and with {threads} the "
             f"canaries differ; use the recorded number: OMP_NUM_THREADS={recorded}"

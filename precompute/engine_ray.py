@@ -46,7 +46,8 @@ class Setup:
 def encode_shards(
     opened: OpenedTable, shards: Sequence[PlannedShard], worker: Worker, workers: int
 ) -> None:
-    """Encode and commit planned shards, as many at a time as the cluster has processors for.
+    """Encode and commit planned shards, as many at a time as the cluster has processors for; where
+    it has GPUs, on these.
 
     Args:
         worker: what a local run would use; it encodes nothing here.
@@ -64,11 +65,15 @@ def encode_shards(
     ray = connect(PrecomputeError)
     processors = int(ray.cluster_resources().get("CPU", 1))
     threads = min(opened.table.record["threads"], processors)
-    task = ray.remote(num_cpus=threads, max_retries=_RETRIES)(encode_shard)
+    at_a_time, gpus = processors // threads, int(ray.cluster_resources().get("GPU", 0))
+    if gpus:
+        at_a_time = min(at_a_time, gpus)
+    needs = {"num_cpus": threads, "num_gpus": min(gpus, 1)}  # without one Ray hides the GPUs
+    task = ray.remote(**needs, max_retries=_RETRIES)(encode_shard)
     todo = iter(shards)
     running: dict[Any, PlannedShard] = {}
     while True:
-        while len(running) < _IN_FLIGHT * (processors // threads) and (one := next(todo, None)):
+        while len(running) < _IN_FLIGHT * at_a_time and (one := next(todo, None)):
             own = {key: worker.sources[key] for key in one.keys}
             running[task.remote(setup, one, own)] = one
         if not running:

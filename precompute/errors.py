@@ -17,3 +17,7 @@ class ItemError(PrecomputeError):
 
 class Stopped(PrecomputeError):
     """SIGTERM or Ctrl-C; what was committed stays."""
+
+
+class OutOfMemoryError(EncoderError):
+    """A device has no memory for a batch."""

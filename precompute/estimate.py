@@ -77,7 +77,9 @@ def _measure(encoder: Any, sources: list[str]) -> tuple[float, float]:
     a second where there are enough."""
     from precompute.errors import ItemError
     from precompute.numerics import Numerics
+    from vqa_cache.device import choose_device
 
+    encoder.to(choose_device())
     prepared = []
     start = time.perf_counter()
     for source in sources:

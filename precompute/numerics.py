@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
+from precompute.copies import Fetch
 from precompute.encoders.base import Encoder
+from precompute.errors import OutOfMemoryError
 from vqa_cache import bf16_gain
+from vqa_cache.device import device_name
 from vqa_cache.dtypes import raw_rows as raw_rows
 from vqa_cache.dtypes import torch_type
 
@@ -23,10 +27,38 @@ class Numerics:
     precision: Precision
 
     def encode(self, encoder: Encoder, prepared: Sequence[Any]) -> torch.Tensor:
-        """Rows of one batch, as `Encoder.encode` gives them, float32."""
-        autocast = torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16")
-        with torch.inference_mode(), autocast:
-            return encoder.encode(prepared).float()
+        """Rows of one batch, as `Encoder.forward` gives them, float32 and on the CPU."""
+        return self.launch(encoder, prepared)()
+
+    def launch(self, encoder: Encoder, prepared: Sequence[Any]) -> Fetch:
+        """Begin to encode a batch; what gives its rows, as `encode` does. A GPU computes meanwhile,
+        a CPU has done it already.
+
+        Raises:
+            OutOfMemoryError: the device has no memory for the batch.
+        """
+        try:
+            with self.computing(encoder.device):
+                return encoder.copies.to_host(encoder.encode(prepared).float())
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemoryError(
+                f"encoder {encoder.spec}: {device_name(encoder.device)} has no memory for a batch "
+                f"of {len(prepared)}; free its memory, begin the table with a smaller "
+                "--batch-size, or encode on the CPU: CUDA_VISIBLE_DEVICES= in front of the command"
+            ) from error
+
+    @contextmanager
+    def computing(self, device: torch.device) -> Iterator[None]:
+        """Without gradients, in this precision. float32 stays float32: by default cuDNN shortens it
+        to TF32, and chooses algorithms that sum in another order each time."""
+        exact: AbstractContextManager[Any] = nullcontext()
+        if device.type == "cuda":
+            exact = torch.backends.cudnn.flags(
+                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+            )
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        with torch.inference_mode(), exact, autocast:
+            yield
 
 
 def to_stored(rows: torch.Tensor, dtype: str) -> torch.Tensor:
@@ -59,7 +91,6 @@ def check_finite(rows: torch.Tensor, stored: torch.Tensor) -> dict[int, str]:
 def choose_precision(encoder: Encoder, prepared: Sequence[Any]) -> Precision:
     """bf16 only where it is at least 1.3 times faster on the encoder's own shapes."""
     exact, fast = Numerics("fp32"), Numerics("bf16")
-    paying = bf16_gain.pays(
-        lambda: exact.encode(encoder, prepared), lambda: fast.encode(encoder, prepared)
-    )
+    pays = bf16_gain.pays_on_cpu if encoder.device.type == "cpu" else bf16_gain.pays
+    paying = pays(lambda: exact.encode(encoder, prepared), lambda: fast.encode(encoder, prepared))
     return "bf16" if paying else "fp32"

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 from data.example import Dataset
 from data.registry import open_dataset
+from precompute.cores import usable_cores
 from precompute.errors import PrecomputeError
 from precompute.items import ImageHashing, SplitColumns, Wanted, collect_split
 from precompute.plan import Plan, make_plan
@@ -35,7 +36,7 @@ class Request:
         splits: None = all that the dataset has.
         limit: at most so many examples a split.
         settings: how tables are made; what an existing table recorded goes first.
-        workers: threads that hash and decode.
+        workers: threads that hash and decode; by default one a core.
     """
 
     dataset: str
@@ -47,7 +48,7 @@ class Request:
     splits: tuple[str, ...] | None = None
     limit: int | None = None
     settings: EncoderSettings = field(default_factory=EncoderSettings)
-    workers: int = 2
+    workers: int = field(default_factory=usable_cores)
     on_error: Literal["raise", "skip"] = "raise"
     retry_failed: bool = False
     repair: bool = False
@@ -248,6 +249,7 @@ def encode_plan(
     # here: a run that has nothing to do needs no torch
     from precompute.encode import Worker
     from precompute.repair import damaged_shards, repair_shards
+    from vqa_cache.device import device_name
 
     damaged = damaged_shards(opened) if request.repair else []
     if not (damaged or plan.missing):
@@ -280,7 +282,7 @@ def encode_plan(
             finally:
                 reporter.end()
             if request.engine == "local":
-                told = worker.bottleneck.told(plan.missing)
+                told = worker.bottleneck.told(plan.missing, device_name(worker.encoder.device))
                 reporter.say(f"{opened.table.name}: {told}")
     return len(damaged)
 

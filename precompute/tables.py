@@ -71,8 +71,10 @@ class OpenedTable:
         """Give a worker the encoder, its canaries being unchanged. Raises RefusedError."""
         from precompute.canaries import check_drift
         from precompute.numerics import Numerics
+        from vqa_cache.device import choose_device
 
         encoder, numerics = self.encoder(), Numerics(self.table.record["precision"])
+        encoder.to(choose_device())
         if not self._begun_now:
             check_drift(self.table, encoder, numerics)
         worker.use(encoder, numerics)
@@ -152,17 +154,22 @@ def _new_settings(
     """Everything that a new table's record says beside its identity."""
     import torch
 
+    from precompute.batch_plan import choose_batch_plan
     from precompute.canaries import measure, prepared_canaries
     from precompute.numerics import Numerics, choose_precision
+    from vqa_cache.device import choose_device, device_name
 
+    encoder.to(choose_device())
     precision = settings.precision
+    plan, probe = choose_batch_plan(
+        encoder,
+        prepared_canaries(encoder),
+        settings.batch_size,
+        Numerics("fp32" if precision == "auto" else precision),
+    )
     if precision == "auto":
-        precision = choose_precision(encoder, prepared_canaries(encoder))
+        precision = choose_precision(encoder, probe)
     measured = measure(encoder, Numerics(precision), settings.stored)
-    plan = {"kind": encoder.batch_kind, "size": encoder.batch_size}
-    if settings.batch_size is not None:  # so many items, instead of so many tokens
-        kind = "by-length" if encoder.batch_kind == "by-tokens" else encoder.batch_kind
-        plan = {"kind": kind, "size": settings.batch_size}
     return {
         "row_shape": list(encoder.row_shape),
         "ragged": encoder.ragged,
@@ -170,6 +177,7 @@ def _new_settings(
         "rows_per_shard": settings.rows_per_shard or ROWS_PER_SHARD[modality],
         "precision": precision,
         "batch_plan": plan,
+        "device": device_name(encoder.device),
         "threads": torch.get_num_threads(),
         "canaries": measured.as_json(),
         "environment": library_versions(),

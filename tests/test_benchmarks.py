@@ -15,7 +15,7 @@ from test_train_cuda_graph import repeat
 from test_train_small_cache import build_cache, small_dataset, write_experiment
 
 import vqa_cache
-from benchmarks import gpu
+from benchmarks import gpu, gpu_encoders
 from benchmarks import sweep as sweep_benchmark
 from benchmarks import train as train_benchmark
 from benchmarks.__main__ import BENCHMARKS, main
@@ -122,6 +122,15 @@ def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
     assert done.exit_code == 2
     listed = CliRunner().invoke(main, ["--help"]).output
     assert all(name in listed for name in BENCHMARKS)
+
+
+def test_encoders_beside_their_limits(libraries: None) -> None:
+    work = gpu_encoders.Work({"resnet": "timm:test_resnet:random=0:size=32"}, images=6, rounds=1)
+    figures = gpu_encoders.measure(CPU, work)
+    for key in ("per_second", "forward_per_second", "decoding_per_second", "vs_limit"):
+        assert figures[f"resnet_{key}"] > 0
+    assert figures["resnet_batch_size"] == 16
+    assert " items/s on cpu; " in figures["resnet_bottleneck"]
 
 
 def test_the_gpu_benchmark_with_a_stand_in_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

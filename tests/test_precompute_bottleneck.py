@@ -21,8 +21,8 @@ def test_the_largest_share_is_named(activity: Activity, waiting: str, relief: st
     bottleneck = Bottleneck()
     bottleneck.seconds.update(preprocessing=1.0, encoding=1.0, writing=1.0)
     bottleneck.seconds[activity] = 6.0
-    assert bottleneck.told(400).startswith(
-        f"50 items/s; 75 % of the time went by waiting {waiting}; what would help: {relief}"
+    assert bottleneck.told(400, "cpu").startswith(
+        f"50 items/s on cpu; 75 % of the time went by waiting {waiting}; what would help: {relief}"
     )
 
 

@@ -93,13 +93,13 @@ def test_the_estimate_counts_tokens(tmp_path: Path) -> None:
 def test_texts_fill_a_budget_of_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many texts as fit when all are padded to the longest; one that is too long goes alone."""
     batches: list[list[int]] = []
-    encode = Worker._encode
+    launch = Worker._launch
 
-    def recorded(worker: Worker, batch: Any, *more: Any) -> None:
+    def recorded(worker: Worker, batch: Any) -> Any:
         batches.append([one.length for one in batch])
-        encode(worker, batch, *more)
+        return launch(worker, batch)
 
-    monkeypatch.setattr(Worker, "_encode", recorded)
+    monkeypatch.setattr(Worker, "_launch", recorded)
     monkeypatch.setattr(TransformersTexts, "batch_size", 60)
     questions = [f"is it {'very ' * n}big?" for n in range(16)] + [f"is it {'very ' * 80}big?"]
     root = write_dataset(tmp_path / "data", images=1, train=1, test=0)

@@ -76,8 +76,11 @@ class Texts(Encoder):
     def length(self, prepared: int) -> int:
         return prepared
 
-    def encode(self, prepared: Sequence[int]) -> torch.Tensor:
-        lengths = torch.tensor(prepared, dtype=torch.float32)
+    def collate(self, prepared: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(prepared, dtype=torch.float32)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        lengths = inputs
         return torch.stack([lengths, lengths * self.gain], dim=1)
 
     def architecture(self) -> dict[str, Any]:
@@ -123,8 +126,8 @@ def test_a_row_that_only_changed_its_length_is_drift(table: Table) -> None:
     class Scaled(Texts):
         scale = 1.0
 
-        def encode(self, prepared: Sequence[int]) -> torch.Tensor:
-            return super().encode(prepared) * self.scale
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return super().forward(inputs) * self.scale
 
     encoder = Scaled()
     encoder.scale = 1.005
@@ -138,9 +141,9 @@ def test_a_row_that_only_changed_its_length_is_drift(table: Table) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_record_holds_the_cosine_to_fp32(dtype: str, precision: Any) -> None:
     class Linear(Texts):
-        def encode(self, prepared: Sequence[int]) -> torch.Tensor:
-            rows = torch.tensor([[float(n), 1.001] for n in prepared])
-            return self.module(rows.to(self.module.weight.dtype))
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            rows = torch.stack([inputs, torch.full_like(inputs, 1.001)], dim=1)
+            return self.module(rows)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -168,8 +171,8 @@ def test_rows_of_zeros_are_no_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """A cosine says nothing about a row of zeros, which a rectified block can give."""
 
     class Zeros(Texts):
-        def encode(self, prepared: Sequence[int]) -> torch.Tensor:
-            return torch.zeros(len(prepared), 2)
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(inputs), 2)
 
     table = begin(tmp_path / "cache", modality="text", row_shape=(2,))
     measured = measure(Zeros(), Numerics("fp32"), "float16")
@@ -197,8 +200,8 @@ def test_precision_is_chosen_by_measured_gain(monkeypatch: pytest.MonkeyPatch) -
 
 def test_bf16_computes_in_bf16() -> None:
     class Linear(Texts):
-        def encode(self, prepared: Sequence[int]) -> torch.Tensor:
-            return self.module(torch.tensor([[float(n), 1.001] for n in prepared]))
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.module(torch.stack([inputs, torch.full_like(inputs, 1.001)], dim=1))
 
     encoder = Linear()
     exact = Numerics("fp32").encode(encoder, [1, 2])

@@ -33,7 +33,7 @@ def choose_precision(
     inputs, weights = torch.ones(rows, inner), torch.ones(inner, outer)
     half = COMPUTE_TYPES["bf16"]
     fast_inputs, fast_weights = inputs.to(half), weights.to(half)
-    paying = bf16_gain.pays(lambda: inputs @ weights, lambda: fast_inputs @ fast_weights)
+    paying = bf16_gain.pays_on_cpu(lambda: inputs @ weights, lambda: fast_inputs @ fast_weights)
     return "bf16" if paying else "fp32"
 
 

@@ -32,6 +32,7 @@ IDENTITY = {
 RECORDED = {
     "precision": "computed in another precision: rows differ by its rounding",
     "batch_plan": "batches of other sizes: rows differ in their last bits",
+    "device": "computed on another device: rows differ in their last bits",
     "threads": "other orders of summation: rows may differ in their last bits",
     "environment": "other library versions when the first rows were made",
     "container": "other files, the same rows",

@@ -90,7 +90,7 @@ def begin_table(
         label: the model's name in the table's name.
         spec: what was typed, its tap named.
         settings: `row_shape`, `ragged`, `container`, `rows_per_shard`, `precision`, `batch_plan`,
-            `threads`, `canaries`, `environment`.
+            `device`, `threads`, `canaries`, `environment`.
     """
     name = identity.table_name(label)
     folder = cache.path / "tables" / name

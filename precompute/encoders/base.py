@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from precompute.copies import Copies, Inputs, copies_for
 from precompute.errors import ItemError
+from vqa_cache.device import CPU
 from vqa_cache.identity import Identity, weights_digest
 from vqa_cache.spec import EncoderSpec, Modality
 
@@ -24,9 +26,10 @@ class Encoder(ABC):
         label: the model's name in the table's name.
         row_shape: shape of one row; of one token, where rows are ragged.
         ragged: whether a row is as many tokens as `length` says of its item.
-        batch_size: default items a batch.
+        batch_kind, batch_size: default batch plan on a CPU (FORMAT.md 3).
         prepared_together: items that a worker thread preprocesses in one call.
         untrained: whether its weights are random.
+        copies: to and from the device that it computes on, at first the CPU.
     """
 
     modality: Modality
@@ -50,6 +53,18 @@ class Encoder(ABC):
         self.spec = spec
         self.module = module.eval().requires_grad_(False)
         self._unused = frozenset(unused)
+        self.copies: Copies = copies_for(CPU)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.copies.device
+
+    def to(self, device: torch.device) -> None:
+        """Compute there from now on."""
+        if device != self.device:
+            self.module.to(device)
+            self.copies = copies_for(device)
 
     @property
     def untrained(self) -> bool:
@@ -79,9 +94,21 @@ class Encoder(ABC):
         """Tokens of a text, by which it is sorted and batched."""
 
     @abstractmethod
+    def collate(self, prepared: Sequence[Any]) -> Inputs:
+        """A batch for `forward`, on the CPU."""
+
+    @abstractmethod
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        """Rows of a batch, float32 [items, *row_shape]; ragged ones joined, [sum of their lengths,
+        *row_shape].
+
+        Args:
+            inputs: what `collate` gave, on `device`, where the rows are as well.
+        """
+
     def encode(self, prepared: Sequence[Any]) -> torch.Tensor:
-        """Rows of a batch, float32 [len(prepared), *row_shape]; ragged ones joined, [sum of their
-        lengths, *row_shape]."""
+        """`forward` of what `prepare` gave for some items."""
+        return self.forward(self.copies.to_device(self.collate(prepared)))
 
     @abstractmethod
     def architecture(self) -> dict[str, Any]:

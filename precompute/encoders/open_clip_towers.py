@@ -132,11 +132,13 @@ class OpenClipImages(OpenClipEncoder):
         pixels: torch.Tensor = self._transform(open_image(item))
         return pixels
 
-    def encode(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
-        batch = torch.stack(list(prepared))
+    def collate(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(list(prepared))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         if self._block is not None:
-            return self._pool(self._block(batch))
-        return self._tokens(batch) if self.spec.tap == "tokens" else self._embedding(batch)
+            return self._pool(self._block(inputs))
+        return self._tokens(inputs) if self.spec.tap == "tokens" else self._embedding(inputs)
 
     def preprocessing(self) -> dict[str, Any]:
         settings = json.loads(json.dumps(self._settings, default=str))
@@ -171,17 +173,24 @@ class OpenClipTexts(OpenClipEncoder):
             raise ItemError("cannot be tokenised: no valid Unicode") from error
         return ids
 
-    def encode(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
-        ids = torch.stack(list(prepared))
+    def to(self, device: torch.device) -> None:
+        super().to(device)
         if self._causal_mask is not None:
-            width = max(map(self.length, prepared))
-            ids = ids[:, :width]
+            self._causal_mask = self._causal_mask.to(device)
+
+    def collate(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
+        ids = torch.stack(list(prepared))
+        return ids if self._causal_mask is None else ids[:, : max(map(self.length, prepared))]
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self._causal_mask is not None:
+            width = inputs.shape[1]
             self.module.attn_mask = self._causal_mask[:width, :width]
         if self.ragged:
-            return self._tokens(ids)[self._mask(ids)]
+            return self._tokens(inputs)[self._mask(inputs)]
         if self._block is None:
-            return self._embedding(ids)
-        return masked_mean(self._block(ids), self._mask(ids))
+            return self._embedding(inputs)
+        return masked_mean(self._block(inputs), self._mask(inputs))
 
     def length(self, prepared: torch.Tensor) -> int:
         return int(self._mask(prepared[None]).sum())

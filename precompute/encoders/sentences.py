@@ -173,19 +173,7 @@ class Sentences(Encoder):
     def length(self, prepared: dict[str, Any]) -> int:
         return int(prepared["input_ids"].shape[1])
 
-    def encode(self, prepared: Sequence[dict[str, Any]]) -> torch.Tensor:
-        features = self._collate(prepared)
-        if self._block is not None:
-            return masked_mean(self._block(features), features["attention_mask"])
-        model: Any = self.module
-        output = model(features)
-        if self.ragged:
-            tokens: torch.Tensor = output["token_embeddings"][features["attention_mask"].bool()]
-            return tokens.float()
-        rows: torch.Tensor = output["sentence_embedding"]
-        return rows[:, : model.truncate_dim].float()
-
-    def _collate(self, prepared: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def collate(self, prepared: Sequence[dict[str, Any]]) -> dict[str, Any]:
         features = dict(prepared[0])
         for name, value in features.items():
             if isinstance(value, torch.Tensor):
@@ -196,6 +184,18 @@ class Sentences(Encoder):
                     padding_side=self._tokenizer.padding_side,
                 )
         return features
+
+    def forward(self, inputs: dict[str, Any]) -> torch.Tensor:
+        inside = inputs["attention_mask"]  # the model adds its outputs to what it is given
+        if self._block is not None:
+            return masked_mean(self._block(inputs), inside)
+        model: Any = self.module
+        output = model(inputs)
+        if self.ragged:
+            tokens: torch.Tensor = output["token_embeddings"][inside.bool()]
+            return tokens.float()
+        rows: torch.Tensor = output["sentence_embedding"]
+        return rows[:, : model.truncate_dim].float()
 
     def architecture(self) -> dict[str, Any]:
         model: Any = self.module

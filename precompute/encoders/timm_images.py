@@ -172,8 +172,11 @@ class TimmImages(Encoder):
     def length(self, prepared: torch.Tensor) -> int:
         return 0
 
-    def encode(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
-        batch = torch.stack(list(prepared)).contiguous(memory_format=torch.channels_last)
+    def collate(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(list(prepared))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        batch = inputs.contiguous(memory_format=torch.channels_last)
         model: Any = self.module
         if self._tap is not None:
             return self._pool(self._tap(x=batch))

@@ -64,8 +64,11 @@ class TransformersImages(TransformersEncoder):
     def length(self, prepared: torch.Tensor) -> int:
         return 0
 
-    def encode(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
-        pixels = torch.stack(list(prepared))
+    def collate(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(list(prepared))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        pixels = inputs
         if self._block is not None:
             tokens = self._block(pixel_values=pixels)
         else:

@@ -78,15 +78,18 @@ class TransformersTexts(TransformersEncoder):
     def length(self, prepared: list[int]) -> int:
         return len(prepared)
 
-    def encode(self, prepared: Sequence[list[int]]) -> torch.Tensor:
+    def collate(self, prepared: Sequence[list[int]]) -> dict[str, torch.Tensor]:
         lengths = torch.tensor([len(tokens) for tokens in prepared])
         inside = torch.arange(int(lengths.max())) < lengths[:, None]
         ids = torch.full(inside.shape, self._tokenizer.pad_token_id or 0)
         ids[inside] = torch.tensor(list(chain.from_iterable(prepared)))
-        mask = inside.long()
+        return {"input_ids": ids, "attention_mask": inside.long()}
+
+    def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        mask = inputs["attention_mask"]
         if self._block is not None:
-            return masked_mean(self._block(input_ids=ids, attention_mask=mask), mask)
-        output = self.module(input_ids=ids, attention_mask=mask)
+            return masked_mean(self._block(**inputs), mask)
+        output = self.module(**inputs)
         if self.spec.tap in POOLED:
             return self._pooler_output(output)
         hidden: torch.Tensor = output.last_hidden_state
