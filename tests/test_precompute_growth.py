@@ -26,7 +26,7 @@ class Counted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.items = 0
-        encode, prepare = Numerics.encode, canaries.prepared_canaries
+        launch, prepare = Numerics.launch, canaries.prepared_canaries
         probes: list[Any] = []
 
         def kept(encoder: Any) -> list[Any]:
@@ -36,10 +36,10 @@ class Counted:
         def counting(numerics: Numerics, encoder: Any, prepared: Any) -> Any:
             if not any(prepared[0] is probe[0] for probe in probes):
                 self.items += len(prepared)
-            return encode(numerics, encoder, prepared)
+            return launch(numerics, encoder, prepared)
 
         monkeypatch.setattr(canaries, "prepared_canaries", kept)
-        monkeypatch.setattr(Numerics, "encode", counting)
+        monkeypatch.setattr(Numerics, "launch", counting)
 
     def __call__(self, root: Path, cache: Path, **how: Any) -> int:
         """Run stage 1 and check the cache; items encoded in this run."""
