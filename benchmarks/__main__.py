@@ -12,12 +12,12 @@ BENCHMARKS: dict[str, str] = {
     "cached_vs_uncached": "benchmarks.cached_vs_uncached:command",
     "flat": "benchmarks.flat:command",
     "gpu": "benchmarks.gpu:command",
-    "make_scale_cache": "benchmarks.scale_cache:command",
-    "precompute": "benchmarks.precompute:command",
+    "make_scale_cache": "benchmarks.inputs.scale_cache:command",
+    "precompute": "benchmarks.precompute.command:command",
     "registry": "benchmarks.registry:main",
-    "resume": "benchmarks.resume:command",
+    "resume": "benchmarks.resume.command:command",
     "sweep": "benchmarks.sweep:command",
-    "train": "benchmarks.train:command",
+    "train": "benchmarks.train.command:command",
 }
 
 

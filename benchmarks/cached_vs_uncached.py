@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 
 import vqa_cache
-from benchmarks.turns import median, ratio, take_turns
+from benchmarks.measuring.turns import median, ratio, take_turns
 from data.registry import open_dataset
 from precompute.encoders import load_encoder
 from precompute.encoders.base import Encoder

@@ -20,8 +20,8 @@ import torch
 from rich.console import Console
 
 import vqa_cache
-from benchmarks.flat_cache import DATASET, VQA2_FLAT, FlatSizes, make_flat_cache
-from benchmarks.scale_cache import IMAGE, TEXT, WIDTH
+from benchmarks.inputs.flat_cache import DATASET, VQA2_FLAT, FlatSizes, make_flat_cache
+from benchmarks.inputs.scale_cache import IMAGE, TEXT, WIDTH
 from train.blocks import BLOCK_SIZES, BlockSizes
 from train.config import load_experiment
 from train.device import CPU

@@ -24,7 +24,7 @@ from typing import Any
 
 import click
 
-from benchmarks.caches import run_stage_1
+from benchmarks.inputs.caches import run_stage_1
 
 IMAGE = "timm:resnet18:random=0:tap=layer2"
 FIXED = ("mlp_answers", f"features.image={IMAGE}", "head.hidden=[64]", "train.epochs=3")

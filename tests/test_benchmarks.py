@@ -17,11 +17,11 @@ from test_train_small_cache import build_cache, small_dataset, write_experiment
 import vqa_cache
 from benchmarks import gpu
 from benchmarks import sweep as sweep_benchmark
-from benchmarks import train as train_benchmark
 from benchmarks.__main__ import BENCHMARKS, main
-from benchmarks.scale_cache import DATASET, make_scale_cache
-from benchmarks.sizes import VQA2, Sizes
-from benchmarks.turns import median, ratio, take_turns
+from benchmarks.inputs.scale_cache import DATASET, make_scale_cache
+from benchmarks.inputs.sizes import VQA2, Sizes
+from benchmarks.measuring.turns import median, ratio, take_turns
+from benchmarks.train import command as train_benchmark
 from train import cuda_graph
 from train.config import load_experiment
 from train.device import CPU

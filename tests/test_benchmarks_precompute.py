@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from benchmarks import precompute as benchmark
 from benchmarks.__main__ import main
-from benchmarks.memory import memory_growth
-from benchmarks.photographs import write_photographs
-from benchmarks.questions import HISTOGRAM, make_questions
-from benchmarks.turns import take_turns
+from benchmarks.inputs.photographs import write_photographs
+from benchmarks.inputs.questions import HISTOGRAM, make_questions
+from benchmarks.measuring.memory import memory_growth
+from benchmarks.measuring.turns import take_turns
+from benchmarks.precompute import command as benchmark
 from precompute.encoders import load_encoder
 from vqa_cache.spec import parse_spec
 

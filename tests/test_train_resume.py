@@ -26,7 +26,7 @@ from test_train_small_cache import (
 )
 from warm_process import count_operations
 
-from benchmarks.resume import Campaign, Report, run_campaign
+from benchmarks.resume.command import Campaign, Report, run_campaign
 from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.config import load_experiment
 from train.errors import Stopped, TrainError

@@ -25,7 +25,7 @@ from test_train_small_cache import (
 )
 
 import vqa_cache
-from benchmarks.resume_sweeps import SweepCampaign, SweepReport, compare, run_sweep_campaign
+from benchmarks.resume.sweeps import SweepCampaign, SweepReport, compare, run_sweep_campaign
 from train.config import load_experiment
 from train.errors import ConfigError, TrainError
 from train.fit import Watch, fit

@@ -15,7 +15,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.sizes import VQA2, WIDTH, Sizes
+from benchmarks.inputs.sizes import VQA2, WIDTH, Sizes
 from vqa_cache.arrays import text_arrays
 from vqa_cache.cache import Cache, create_cache
 from vqa_cache.examples import Columns, write_split

@@ -1,7 +1,7 @@
 """Exact resume: kill trainings at random moments, let them go on, and compare every byte.
 
 A run's step stands in shared memory: a kill counts only before the run's result is there, and the
-report says how many fell between two epochs' ends. Sweeps follow, see resume_sweeps.py.
+report says how many fell between two epochs' ends. Sweeps follow, see sweeps.py.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks.caches import make_shapes, run_stage_1
-from benchmarks.resume_sweeps import SweepReport, run_sweep_campaigns
-from benchmarks.victims import Work, ended, finish, start
+from benchmarks.inputs.caches import make_shapes, run_stage_1
+from benchmarks.measuring.victims import Work, ended, finish, start
+from benchmarks.resume.sweeps import SweepReport, run_sweep_campaigns
 from train.config import load_experiment
 from train.step import TrainingStep
 from train.trainer import train

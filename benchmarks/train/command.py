@@ -24,12 +24,12 @@ from torch import nn
 
 import vqa_cache
 from benchmarks import flat, sweep
-from benchmarks.caches import run_stage_1
-from benchmarks.journal_loops import journal_loop, tensor_dataset_loop
-from benchmarks.lanes import lanes_against_single_runs
-from benchmarks.scale_cache import DATASET, IMAGE, TEXT, make_scale_cache
-from benchmarks.sizes import VQA2
-from benchmarks.turns import median, ratio, take_turns
+from benchmarks.inputs.caches import run_stage_1
+from benchmarks.inputs.scale_cache import DATASET, IMAGE, TEXT, make_scale_cache
+from benchmarks.inputs.sizes import VQA2
+from benchmarks.measuring.turns import median, ratio, take_turns
+from benchmarks.peers.journal_loops import journal_loop, tensor_dataset_loop
+from benchmarks.train.lanes import lanes_against_single_runs
 from train.baselines import always
 from train.build import build_model, build_step
 from train.config import Config, load_experiment
@@ -344,7 +344,7 @@ def first_step_seconds(cache: Path, folder: Path) -> float:
     code = (
         "import time; began = time.perf_counter(); import torch; "
         "imported = time.perf_counter() - began\n"
-        "from benchmarks.train import until_first_step\n"
+        "from benchmarks.train.command import until_first_step\n"
         f"until_first_step({str(cache)!r}, {str(folder / 'first')!r}, {overrides!r})\n"
         "print(time.clock_gettime(time.CLOCK_MONOTONIC), imported)\n"
     )

@@ -28,8 +28,8 @@ memory_growth_mib            the most anonymous memory (RssAnon) above its level
                              while 4 GB of resnet18's layer1 at grid=56 are written
 
 Questions are generated, distinct, and as long as those of VQA v2: in word pieces with [CLS] and
-[SEP] 5 at least, 9 in the median, 26 at most (benchmarks/questions.py has the histogram). JPEGs are
-640x480 at quality 90: seeded crops of scikit-learn's two photographs, enlarged.
+[SEP] 5 at least, 9 in the median, 26 at most (benchmarks/inputs/questions.py has the histogram).
+JPEGs are 640x480 at quality 90: seeded crops of scikit-learn's two photographs, enlarged.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ import click
 import torch
 from PIL import Image
 
-from benchmarks.encoder_loops import (
+from benchmarks.inputs.photographs import write_photographs
+from benchmarks.inputs.questions import make_questions
+from benchmarks.measuring.kills import lost_shards
+from benchmarks.measuring.memory import memory_growth
+from benchmarks.measuring.stage_one import StageOne
+from benchmarks.measuring.turns import median, ratio, take_turns
+from benchmarks.peers.encoder_loops import (
     Turn,
     padded_text_loop,
     plain_image_loop,
     sentence_transformers_ways,
 )
-from benchmarks.floor import Floor
-from benchmarks.kills import lost_shards
-from benchmarks.memory import memory_growth
-from benchmarks.photographs import write_photographs
-from benchmarks.questions import make_questions
-from benchmarks.stage_one import StageOne
-from benchmarks.turns import median, ratio, take_turns
+from benchmarks.peers.floor import Floor
 from precompute.encoders import load_encoder
 from precompute.numerics import Numerics, Precision, choose_precision
 from precompute.torchvision_operators import declare_missing_operators

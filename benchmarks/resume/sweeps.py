@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.victims import Work, ended, finish, start
+from benchmarks.measuring.victims import Work, ended, finish, start
 from train.fit import Watch
 from train.sweep.record import TRIALS
 from train.sweep.request import Request

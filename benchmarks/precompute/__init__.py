@@ -1,0 +1,1 @@
+"""`python -m benchmarks precompute`: Stage 1 against its peers and its floor."""

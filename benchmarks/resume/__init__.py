@@ -1,0 +1,1 @@
+"""`python -m benchmarks resume`: Kills and stops, and whether anything came of them."""

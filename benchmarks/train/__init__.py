@@ -1,0 +1,1 @@
+"""`python -m benchmarks train`: Stage 2 against its peers and its limits."""
