@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from rich.console import Console
 from test_train_cuda_graph import repeat
 from test_train_small_cache import build_cache, small_dataset, write_experiment
 
@@ -21,7 +22,9 @@ from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.inputs.scale_cache import DATASET, make_scale_cache
 from benchmarks.inputs.sizes import VQA2, Sizes
 from benchmarks.measuring.turns import median, ratio, take_turns
+from benchmarks.train import bench as train_bench
 from benchmarks.train import command as train_benchmark
+from benchmarks.train import first_step
 from train import cuda_graph
 from train.config import load_experiment
 from train.device import CPU
@@ -50,10 +53,10 @@ def test_the_scale_cache_has_the_size_and_labels_that_can_be_learned(
     assert train["question"].nunique() > 350
     right = train.apply(lambda row: row["answers"].count(row["answer"]), axis=1)
     assert 7.5 < right.mean() < 8.5
-    overrides = [*train_benchmark.FEATURES, "train.epochs=15", "train.precision=fp32"]
+    overrides = [*train_bench.FEATURES, "train.epochs=15", "train.precision=fp32"]
     experiment = load_experiment("mlp_answers", [*overrides, "train.batch_size=100"])
     data = load_data(experiment, opened)
-    watch = Watch(train_benchmark.Console(quiet=True))
+    watch = Watch(Console(quiet=True))
     fitted = fit(
         experiment.config, data, modalities=data.tables, what="", folder=tmp_path, watch=watch
     )
@@ -67,8 +70,8 @@ def test_the_full_size_is_that_of_vqa_v2() -> None:
 
 
 def test_every_figure_of_stage_2_is_a_number(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_benchmark, "TURN_SECONDS", 0.01)
-    monkeypatch.setattr(train_benchmark, "STARTS", 1)
+    monkeypatch.setattr(train_bench, "TURN_SECONDS", 0.01)
+    monkeypatch.setattr(first_step, "STARTS", 1)
     monkeypatch.setattr(train_benchmark, "AGAINST_LIMIT", (("mlp1536", 64), ("cosine", 512)))
     line = ["train", "--cache", str(cache), "--rounds", "2", "--no-compile", "--only", "steps"]
     done = CliRunner().invoke(main, [*line, "--json"], catch_exceptions=False)

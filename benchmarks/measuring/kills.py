@@ -19,6 +19,7 @@ import traceback
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.measuring.processes import how_it_ended
 from precompute.pipeline import Request, precompute
 from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
@@ -128,7 +129,7 @@ def start(request: Request, shared: mmap.mmap) -> int:
 def _check(status: int) -> None:
     code = os.waitstatus_to_exitcode(status)
     if code:
-        raise RuntimeError(f"stage 1 ended with {code}; it has printed why")
+        raise RuntimeError(f"stage 1 {how_it_ended(code)}; it has printed why")
 
 
 def _times(shared: mmap.mmap) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks.measuring.processes import how_it_ended
 from train.errors import Stopped
 from vqa_cache.signals import EXIT_STOPPED, StopSignal
 
@@ -61,4 +62,4 @@ def finish(work: Work, log: Path) -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(start(work, log), 0)[1])
     if code:
         said = log.read_text()[-2000:]
-        raise click.ClickException(f"{log.parent.name}: a victim ended with {code}: {said}")
+        raise click.ClickException(f"{log.parent.name}: a victim {how_it_ended(code)}: {said}")

@@ -1,1 +1,1 @@
-"""`python -m benchmarks resume`: Kills and stops, and whether anything came of them."""
+"""`python -m benchmarks resume`: what kills and stops change, which ought to be nothing."""

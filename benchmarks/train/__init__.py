@@ -1,1 +1,1 @@
-"""`python -m benchmarks train`: Stage 2 against its peers and its limits."""
+"""`python -m benchmarks train`: stage 2 against its limits and against its peers."""
