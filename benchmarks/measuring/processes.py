@@ -20,8 +20,8 @@ def run_python(*arguments: str) -> str:
     """
     done = subprocess.run([sys.executable, *arguments], stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        [first, *_] = " ".join(arguments).splitlines()
-        raise click.ClickException(f"python {first} {how_it_ended(done.returncode)}")
+        named = ["-c"] if arguments[0] == "-c" else arguments  # code is no name
+        raise click.ClickException(f"python {' '.join(named)} {how_it_ended(done.returncode)}")
     return done.stdout
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from benchmarks.inputs.caches import TEXT
 from benchmarks.inputs.photographs import write_photographs
 from benchmarks.inputs.questions import make_questions
 from benchmarks.precompute.bench import Bench
-from benchmarks.precompute.sizes import TEXT
 from precompute.encoders import load_encoder
 from precompute.numerics import Numerics, choose_precision
 from vqa_cache.spec import Modality, parse_spec

@@ -17,7 +17,7 @@ MEMORY_KEYS = ("memory_growth_mib",)
 def measure_kills(bench: Bench) -> None:
     """`resume_overhead`, in a process of its own that has computed nothing yet."""
     sizes = bench.sizes
-    bench.report.begin(f"{sizes.kills} kills of a run of {sizes.shards} shards")
+    bench.report.begin(f"work lost by a kill: a run of {sizes.shards} shards, {sizes.kills} x")
     root, caches = bench.folder / "photographs-kills", bench.folder / "kills"
     write_photographs(root, sizes.shards * sizes.rows_per_shard)
     caches.mkdir()

