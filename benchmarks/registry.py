@@ -67,9 +67,9 @@ def measure_ls(runs: Path, count: int, epochs: int) -> dict[str, Any]:
     for number in range(count):
         make_run(runs, config, number, epochs)
     registry = Registry.open(runs)
-    started = time.perf_counter()
+    began = time.perf_counter()
     registry.rebuild()
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - began
     rows = {
         table: registry.db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
         for table in ("runs", "metrics", "run_values")
@@ -77,9 +77,9 @@ def measure_ls(runs: Path, count: int, epochs: int) -> dict[str, Any]:
     registry.close()
     times, listed = [], 0
     for _ in range(TIMES):
-        started = time.perf_counter()
+        began = time.perf_counter()
         lines = run_python("-m", "train.runs", *_LS, "--runs", str(runs)).splitlines()
-        times.append(time.perf_counter() - started)
+        times.append(time.perf_counter() - began)
         listed = len(lines) - 1
     return {
         "runs": rows["runs"],
