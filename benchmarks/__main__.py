@@ -2,44 +2,109 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import sys
+from typing import NamedTuple
 
 import click
 
-# name -> "module:command"; a command takes its own options
-BENCHMARKS: dict[str, str] = {
-    "cached_vs_uncached": "benchmarks.cached_vs_uncached:command",
-    "flat": "benchmarks.flat:command",
-    "gpu": "benchmarks.gpu:command",
-    "gpu_encoders": "benchmarks.gpu_encoders:command",
-    "make_scale_cache": "benchmarks.scale_cache:command",
-    "precompute": "benchmarks.precompute:command",
-    "registry": "benchmarks.registry:main",
-    "resume": "benchmarks.resume:command",
-    "sweep": "benchmarks.sweep:command",
-    "train": "benchmarks.train:command",
+
+class Benchmark(NamedTuple):
+    """One benchmark.
+
+    Attributes:
+        command: "module:command", imported only when it runs, since each needs other libraries.
+        about: what it measures, in a line.
+        lasts: how long, on two cores.
+    """
+
+    command: str
+    about: str
+    lasts: str
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "cached_vs_uncached": Benchmark(
+        "benchmarks.cached_vs_uncached:command",
+        "Training over the cache against training with the encoders in every step.",
+        "minutes",
+    ),
+    "flat": Benchmark(
+        "benchmarks.flat:command",
+        "Training from a table larger than memory: time, memory, accuracy.",
+        "minutes, 8 GB of disk",
+    ),
+    "gpu": Benchmark(
+        "benchmarks.gpu:command",
+        "Stage 2 on one GPU against its floor, and a sweep. Without a GPU: says so.",
+        "minutes on a GPU",
+    ),
+    "gpu_encoders": Benchmark(
+        "benchmarks.gpu_encoders:command",
+        "Stage 1 on one GPU: two ViTs beside their forward passes. Without a GPU: says so.",
+        "minutes on a GPU",
+    ),
+    "make_scale_cache": Benchmark(
+        "benchmarks.make_scale_cache:command",
+        "Write a cache of VQA v2's size, or a share of it.",
+        "at most two minutes",
+    ),
+    "precompute": Benchmark(
+        "benchmarks.precompute.command:command",
+        "Stage 1 against hand-written loops, sentence-transformers and its floor; kills, memory.",
+        "tens of minutes; --small: one",
+    ),
+    "registry": Benchmark(
+        "benchmarks.registry:command",
+        "The run registry with 30,000 runs, and with four writers at once.",
+        "minutes; --small: seconds",
+    ),
+    "resume": Benchmark(
+        "benchmarks.resume.command:command",
+        "Kill and stop trainings and sweeps, go on, count what differs.",
+        "tens of minutes; fewer --kills: less",
+    ),
+    "sweep": Benchmark(
+        "benchmarks.sweep:command",
+        "A sweep of 32 trials against a process for each trial.",
+        "minutes",
+    ),
+    "train": Benchmark(
+        "benchmarks.train.command:command",
+        "Stage 2's steps against their limits and hand-written loops; then flat and sweep.",
+        "tens of minutes; --only takes a part",
+    ),
 }
 
 
 class Benchmarks(click.Group):
-    """Imports a benchmark only when it is asked for: each needs other libraries."""
+    """Lists benchmarks without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(BENCHMARKS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         if cmd_name not in BENCHMARKS:
-            return None
-        module, _, name = BENCHMARKS[cmd_name].partition(":")
+            ctx.fail(f"no benchmark {cmd_name!r}; known: {', '.join(BENCHMARKS)}")
+        module, _, name = BENCHMARKS[cmd_name].command.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Benchmarks, and how long each takes on two cores"):
+            formatter.write_dl(
+                [(name, f"{one.about} [{one.lasts}]") for name, one in BENCHMARKS.items()]
+            )
 
 
 @click.command(cls=Benchmarks)
 def main() -> None:
-    """Measure. Every figure compares things that alternate in one run; --json prints one object."""
+    """Measure. Every figure compares things that alternate in one run; stdout gets the figures,
+    with --json as one object, and stderr a line when something else is measured. What fails or is
+    stopped on the way prints the figures until then. NAME --help explains the figures."""
 
 
 if __name__ == "__main__":
+    faulthandler.enable()  # a crash in native code says where
     sys.exit(main())

@@ -1,5 +1,21 @@
 """Training from a table that is larger than what may be held: what it costs, and what its shuffle
-in windows costs in accuracy."""
+in windows costs in accuracy.
+
+The large table has 5 million examples, each with a question row of its own (7.7 GB), sorted by
+answer. Epochs over it and over a resident table of 100,000 examples take turns in two processes.
+
+\b
+flat_cost                    time per sample with the large table, its pages dropped from memory
+                             before each epoch, against the resident one: median of the rounds
+flat_anonymous_gb            the most memory that no file stands behind, of the process that trains
+                             over the large table
+flat_accuracy_difference     accuracy after a shuffle in windows minus that after a full shuffle of
+                             the same sorted data: the mean over seeds, of a smaller table whose
+                             windows are the same share; `_se` is its standard error
+flat_microseconds, flat_resident_microseconds
+                             per sample, of both sides of `flat_cost`
+flat_read_gb, flat_table_gb  read from disk in an epoch, and how large the table is
+"""
 
 from __future__ import annotations
 
@@ -9,9 +25,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,22 +35,21 @@ import torch
 from rich.console import Console
 
 import vqa_cache
-from benchmarks.flat_cache import DATASET, VQA2_FLAT, FlatSizes, make_flat_cache
-from benchmarks.scale_cache import IMAGE, TEXT, WIDTH
+from benchmarks.inputs.flat_cache import DATASET, VQA2_FLAT, FlatSizes, make_flat_cache
+from benchmarks.inputs.scale_cache import FEATURES as SCALE_FEATURES
+from benchmarks.inputs.scale_cache import WIDTH
+from benchmarks.measuring.memory import PeakMemory
+from benchmarks.measuring.processes import how_it_ended, started
+from benchmarks.measuring.report import Report, json_option, reported
+from benchmarks.measuring.trainings import begin_training
 from train.blocks import BLOCK_SIZES, BlockSizes
 from train.config import load_experiment
-from train.fit import Training, Watch, fit
+from train.fit import Watch, fit
 from train.training_data import TrainingData, load_data
 from vqa_cache.allocator import keep_freed_memory
 from vqa_cache.device import CPU
 
-FEATURES = (
-    f"features.dataset={DATASET}",
-    f"features.image={IMAGE}",
-    f"features.text={TEXT}",
-    "features.normalise=none",
-    "train.snapshot_every=0",
-)
+FEATURES = (*SCALE_FEATURES, f"features.dataset={DATASET}", "train.snapshot_every=0")
 BATCH_SIZE = 5000
 RESIDENT_EXAMPLES = 100_000
 RESIDENT_EPOCHS = 5  # of a turn
@@ -44,31 +58,38 @@ SMALL_BATCH_SIZE = 60  # SMALL's share of BATCH_SIZE
 SMALL_EPOCHS = 5
 
 
-@click.command("flat")
+@click.command("flat", help=__doc__)
 @click.option("--cache", type=click.Path(path_type=Path), help="Keep the large cache here.")
 @click.option("--rounds", default=3, show_default=True, help="Epochs over the large table.")
 @click.option("--seeds", default=5, show_default=True, help="Pairs of trainings compared.")
 @click.option("--examples", default=VQA2_FLAT.train, show_default=True, help="Of the large table.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def command(cache: Path | None, rounds: int, seeds: int, examples: int, as_json: bool) -> None:
-    """Stage 2 with a table larger than memory: time, memory, accuracy."""
-    with tempfile.TemporaryDirectory() as name:
-        figures = measure(Path(name), cache=cache, rounds=rounds, seeds=seeds, examples=examples)
-    click.echo(
-        json.dumps(figures) if as_json else "\n".join(f"{k}: {v}" for k, v in figures.items())
-    )
+    with reported(as_json=as_json) as report, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        measure(report, folder, cache=cache, rounds=rounds, seeds=seeds, examples=examples)
 
 
 def measure(
-    folder: Path, *, cache: Path | None, rounds: int, seeds: int = 5, examples: int | None = None
-) -> dict[str, Any]:
+    report: Report,
+    folder: Path,
+    *,
+    cache: Path | None,
+    rounds: int,
+    seeds: int = 5,
+    examples: int | None = None,
+) -> None:
     """All figures, as the options of `command` have it; temporary files go into `folder`."""
     examples = examples or VQA2_FLAT.train
     sizes = FlatSizes(examples, VQA2_FLAT.val, VQA2_FLAT.images, VQA2_FLAT.answers)
     large = cache or folder / "large"
     if not large.exists():
+        report.begin(f"a cache of {examples:,} questions is written")
         make_flat_cache(large, sizes)
-    return {**cost(large, sizes, folder, rounds), **accuracy_difference(folder, SMALL, seeds)}
+    report.begin(f"epochs over {examples:,} questions and over resident ones, {rounds} rounds")
+    report.figures |= cost(large, sizes, folder, rounds)
+    report.begin(f"accuracy after both shuffles, {seeds} seeds")
+    report.figures |= accuracy_difference(folder, SMALL, seeds)
 
 
 # ---------------------------------------------------------------- time and memory
@@ -105,14 +126,14 @@ def _median(turns: list[dict[str, float]], key: str, unit: float = 1.0) -> float
     return round(statistics.median(turn[key] for turn in turns) * unit, 2)
 
 
-def _trainer(cache: Path, folder: Path, load: str, epochs: int) -> subprocess.Popen[str]:
+def _trainer(
+    cache: Path, folder: Path, load: str, epochs: int
+) -> AbstractContextManager[subprocess.Popen[str]]:
     """A process that trains some epochs each time that it is told a line."""
     code = (
         f"from benchmarks.flat import serve; serve({[str(cache), str(folder), load]!r}, {epochs})"
     )
-    return subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    return started("-c", code, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def _turn(process: subprocess.Popen[str]) -> dict[str, float]:
@@ -123,7 +144,7 @@ def _turn(process: subprocess.Popen[str]) -> dict[str, float]:
     told.flush()
     line = answer.readline()
     if not line:
-        raise click.ClickException(f"a training process ended with exit code {process.wait()}")
+        raise click.ClickException(f"a training process {how_it_ended(process.wait())}")
     turn: dict[str, float] = json.loads(line)
     return turn
 
@@ -133,15 +154,11 @@ def serve(arguments: list[str], epochs: int, lines: IO[str] = sys.stdin) -> None
     sample, GB read from disk, the largest anonymous memory of the process so far."""
     cache, folder, load = arguments
     keep_freed_memory()
-    memory = AnonymousMemory()
+    memory = PeakMemory()
     overrides = [*FEATURES, f"load={load}", f"train.batch_size={BATCH_SIZE}"]
     experiment = load_experiment("linear_answers", overrides)
     data = load_data(experiment, vqa_cache.open(Path(cache)), device=CPU)
-    watch = Watch(Console(quiet=True))
-    training = Training(
-        experiment.config, data, data.tables, what="", folder=Path(folder), watch=watch
-    )
-    training.restore()
+    training = begin_training(experiment.config, data, Path(folder))
     training.train_step()
     for _ in lines:
         drop_pages(Path(cache))
@@ -180,23 +197,6 @@ def _bytes_read() -> int:
         if line.startswith("read_bytes:"):
             return int(line.split()[1])
     raise RuntimeError("/proc/self/io has no read_bytes")
-
-
-class AnonymousMemory:
-    """Watches the memory of this process that no file stands behind; `peak` in bytes."""
-
-    def __init__(self) -> None:
-        self.peak = 0
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
-        while True:
-            status = dict(
-                line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
-            )
-            now = sum(int(status[key].split()[0]) for key in ("RssAnon", "RssShmem"))
-            self.peak = max(self.peak, now * 1024)
-            time.sleep(0.05)
 
 
 # ---------------------------------------------------------------- accuracy

@@ -23,9 +23,9 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.gpu_data import Data, write_data
-from benchmarks.sizes import VQA2, WIDTH, Sizes
-from benchmarks.turns import median, take_turns
+from benchmarks.inputs.gpu_data import Data, write_data
+from benchmarks.inputs.sizes import VQA2, WIDTH, Sizes
+from benchmarks.measuring.turns import median, take_turns
 from train import optimizers
 from train.cuda_graph import CapturedSteps, check_against_eager
 from train.device import environment

@@ -24,9 +24,10 @@ import click
 import torch
 
 from benchmarks.gpu import RESULTS, WITHOUT_GPU, synchronise
-from benchmarks.photographs import write_photographs
-from benchmarks.stage_one import StageOne
-from benchmarks.turns import Turn, median, ratio, take_turns
+from benchmarks.inputs.photographs import write_photographs
+from benchmarks.measuring.report import Report, json_option, reported
+from benchmarks.measuring.stage_one import StageOne
+from benchmarks.measuring.turns import Turn, median, ratio, take_turns
 from precompute.cores import usable_cores
 from precompute.encoders.base import Encoder
 from precompute.numerics import Numerics
@@ -54,7 +55,7 @@ class Work:
 @click.command("gpu_encoders", help=__doc__)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of results.")
 @click.option("--images", default=Work.images, show_default=True, help="JPEGs of each turn.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def command(out: Path, images: int, as_json: bool) -> None:
     device = choose_device()
     if device.type == "cpu":
@@ -62,28 +63,27 @@ def command(out: Path, images: int, as_json: bool) -> None:
         return
     keep_freed_memory()
     declare_missing_operators()
-    figures = measure(device, Work(MODELS, images))
-    name = re.sub(r"[^a-z0-9]+", "-", figures["gpu"].lower()).strip("-")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"gpu-encoders-{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
-    click.echo(
-        json.dumps(figures) if as_json else "\n".join(f"{k}: {v}" for k, v in figures.items())
-    )
+    with reported(as_json=as_json) as report:
+        measure(report, device, Work(MODELS, images))
+        name = re.sub(r"[^a-z0-9]+", "-", report.figures["gpu"].lower()).strip("-")
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(report.figures, indent=1) + "\n"
+        (out / f"gpu-encoders-{name}.json").write_text(text)
 
 
-def measure(device: torch.device, work: Work) -> dict[str, Any]:
+def measure(report: Report, device: torch.device, work: Work) -> None:
     """All figures."""
     found = environment(device) | {"cores": usable_cores(), "libraries": library_versions()}
-    figures: dict[str, Any] = {"gpu": found["device"], "images": work.images}
+    report.figures |= {"environment": found, "gpu": found["device"], "images": work.images}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "photographs"
+        report.begin(f"writing {work.images} JPEGs")
         files = write_photographs(root, work.images)
         for name, spec in work.models.items():
+            report.begin(f"{work.rounds} rounds of {spec}")
             stage = StageOne(root, spec, "image", Path(folder) / "cache")
-            figures |= {
-                f"{name}_{key}": value for key, value in of_model(stage, files, work).items()
-            }
-    return {**figures, "environment": found}
+            figures = of_model(stage, files, work)
+            report.figures |= {f"{name}_{key}": value for key, value in figures.items()}
 
 
 def of_model(stage: StageOne, files: list[Path], work: Work) -> dict[str, Any]:

@@ -1,70 +1,75 @@
 """The run registry: how fast it answers with many runs, and that writers do not harm each other.
 
-The runs are real folders (config.toml, identity.json, metrics.jsonl, result.json) with made-up
-figures; the registry is built from them as `python -m train.runs rebuild` does.
+30,000 runs with 3 million metric rows are real folders (config.toml, identity.json, metrics.jsonl,
+result.json) with made-up figures; the registry is built from them as `python -m train.runs rebuild`
+does. Then four processes write runs and jobs into one registry for a minute; one is killed half
+way.
+
+\b
+ls_seconds, ls_seconds_max   `train.runs ls` sorted and filtered, with the start of its interpreter:
+                             median and worst of five
+rebuild_seconds, write_rows_per_second
+                             building the registry from the folders
+killed                       of the four writers: 1
+lost_rows, torn_rows, lost_jobs, damaged, writer_errors
+                             what the writers and the kill harmed: 0 each
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
 import train
-from train.keys import flatten
-from train.runs.layout import CONFIG, IDENTITY, METRICS, RESULT
+from benchmarks.inputs.made_runs import begin_run, make_run
+from benchmarks.measuring.processes import how_it_ended, run_python, started
+from benchmarks.measuring.report import json_option, reported
+from train.config import load_experiment
+from train.runs.layout import METRICS, RESULT
 from train.runs.registry import Registry
-from vqa_cache.keys import json_digest
 
 RUNS, EPOCHS = 30_000, 50  # two metrics an epoch
-SMALL_RUNS, SMALL_EPOCHS = 60, 4
+SECONDS = 60  # of writing together
+SMALL_RUNS, SMALL_EPOCHS, SMALL_SECONDS = 60, 4, 2
 WRITERS = 4
 TIMES = 5  # `ls` is timed so often; the median counts
 EXPERIMENT = Path(train.__file__).parent / "experiments" / "cosine_answers.toml"
-_HEADS = ("linear", "mlp", "cosine")
 _LS = ("ls", "--sort", "metrics.val.accuracy", "--where", "head.name=cosine")
 
 
-@click.command("registry")
+@click.command("registry", help=__doc__)
 @click.option("--small", is_flag=True, help="A few runs and seconds, to try it.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def main(small: bool, as_json: bool) -> None:
-    """`ls` over 30,000 runs and 3 million metric rows; four processes that write for a minute,
-    one of them killed."""
-    with tempfile.TemporaryDirectory() as folder:
-        runs = Path(folder) / "runs"
-        runs.mkdir()
-        count, epochs = (SMALL_RUNS, SMALL_EPOCHS) if small else (RUNS, EPOCHS)
-        figures = measure_ls(runs, count, epochs)
-    with tempfile.TemporaryDirectory() as folder:
-        figures |= write_together(Path(folder), seconds=2 if small else 60)
-    if as_json:
-        click.echo(json.dumps(figures))
-        return
-    for name, value in figures.items():
-        click.echo(f"{name}: {value:,.3f}" if isinstance(value, float) else f"{name}: {value:,}")
+@json_option
+def command(small: bool, as_json: bool) -> None:
+    count, epochs = (SMALL_RUNS, SMALL_EPOCHS) if small else (RUNS, EPOCHS)
+    seconds = SMALL_SECONDS if small else SECONDS
+    with reported(as_json=as_json) as report, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        report.begin(f"{count:,} runs of {epochs} epochs are made, indexed and listed")
+        report.figures |= measure_ls(folder / "runs", count, epochs)
+        report.begin(f"{WRITERS} processes write for {seconds} s, one is killed")
+        report.figures |= write_together(folder / "together", seconds=seconds)
 
 
 def measure_ls(runs: Path, count: int, epochs: int) -> dict[str, Any]:
     """Make runs, index them, time `ls` with its start of the interpreter."""
-    from train.config import load_experiment
-
+    runs.mkdir()
     config = load_experiment("cosine_answers").config.values()
     for number in range(count):
         make_run(runs, config, number, epochs)
     registry = Registry.open(runs)
-    started = time.perf_counter()
+    began = time.perf_counter()
     registry.rebuild()
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - began
     rows = {
         table: registry.db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
         for table in ("runs", "metrics", "run_values")
@@ -72,55 +77,20 @@ def measure_ls(runs: Path, count: int, epochs: int) -> dict[str, Any]:
     registry.close()
     times, listed = [], 0
     for _ in range(TIMES):
-        started = time.perf_counter()
-        command = [sys.executable, "-m", "train.runs", *_LS, "--runs", str(runs)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        times.append(time.perf_counter() - started)
-        listed = len(done.stdout.splitlines()) - 1
+        began = time.perf_counter()
+        lines = run_python("-m", "train.runs", *_LS, "--runs", str(runs)).splitlines()
+        times.append(time.perf_counter() - began)
+        listed = len(lines) - 1
     return {
         "runs": rows["runs"],
         "metric_rows": rows["metrics"],
         "value_rows": rows["run_values"],
-        "rebuild_seconds": seconds,
-        "write_rows_per_second": (rows["metrics"] + rows["run_values"]) / seconds,
+        "rebuild_seconds": round(seconds, 3),
+        "write_rows_per_second": round((rows["metrics"] + rows["run_values"]) / seconds, 3),
         "ls_rows": listed,
-        "ls_seconds": sorted(times)[len(times) // 2],
-        "ls_seconds_max": max(times),
+        "ls_seconds": round(sorted(times)[len(times) // 2], 3),
+        "ls_seconds_max": round(max(times), 3),
     }
-
-
-def make_run(runs: Path, config: dict[str, Any], number: int, epochs: int) -> Path:
-    """A finished run with seeded figures."""
-    from train.config import to_toml
-
-    draw = random.Random(number)
-    head = config["head"] | {"name": _HEADS[number % len(_HEADS)]}
-    optimizer = config["optimizer"] | {"lr": 10 ** draw.uniform(-5, -2)}
-    own = {**config, "seed": number, "head": head, "optimizer": optimizer}
-    folder = begin_run(runs, to_toml(own), f"made-{json_digest(flatten(own))[:12]}")
-    rows, last = [], {}
-    for epoch in range(1, epochs + 1):
-        last = {"accuracy": draw.random(), "cross_entropy": draw.expovariate(1)}
-        rows.append(json.dumps({"step": epoch * 100, "epoch": epoch, "part": "val", **last}))
-    (folder / METRICS).write_text("\n".join(rows) + "\n")
-    metrics = {
-        split: last | {"accuracy_se": 0.01, "f1_macro": draw.random(), "n": 1000, "n_left_out": 0}
-        for split in ("train", "val", "test")
-    }
-    best = {"epoch": epochs, "metric": "accuracy", "split": "val", "held_out_of_train": False}
-    result = {"run_id": folder.name, "experiment": "made", "metrics": metrics, "best": best}
-    (folder / RESULT).write_text(json.dumps(result))
-    return folder
-
-
-def begin_run(runs: Path, config: str, name: str) -> Path:
-    """The folder of a run that has no figures yet; `config` is TOML."""
-    folder = runs / name
-    folder.mkdir()
-    (folder / CONFIG).write_text(config)
-    digests = {"config": json_digest(config), "data": "0" * 32, "code": "0" * 64}
-    (folder / IDENTITY).write_text(json.dumps(digests))
-    return folder
 
 
 def write_together(folder: Path, *, seconds: float) -> dict[str, Any]:
@@ -132,18 +102,10 @@ def write_together(folder: Path, *, seconds: float) -> dict[str, Any]:
         (after one refresh) or another's, and the registry does not; a torn one differs from its
         line.
     """
+    folder.mkdir()
     runs = folder / "runs"
-    command = [sys.executable, "-m", "benchmarks.registry", str(runs), str(seconds)]
     logs = [folder / f"{number}.log" for number in range(WRITERS)]
-    writers = []
-    for number, log in enumerate(logs):
-        with log.open("w") as errors:
-            writers.append(subprocess.Popen([*command, str(number)], stderr=errors))
-    while not list(runs.glob("w0-*")):  # from now on it writes for so many seconds
-        time.sleep(0.02)
-    time.sleep(seconds / 2)
-    os.kill(writers[0].pid, signal.SIGKILL)
-    codes = [writer.wait() for writer in writers]
+    codes = _write_and_kill(runs, logs, seconds)
     registry = Registry.open(runs)
     before = _indexed(registry)
     registry.refresh()
@@ -166,6 +128,24 @@ def write_together(folder: Path, *, seconds: float) -> dict[str, Any]:
         "torn_rows": sum(expected.get(key) != row for key, row in (before | indexed).items()),
         "lost_jobs": len(queued - jobs),
     }
+
+
+def _write_and_kill(runs: Path, logs: list[Path], seconds: float) -> list[int]:
+    """Start a writer for each log and kill the first one half way; their exit codes."""
+    with ExitStack() as stack:
+        writers = []
+        for number, log in enumerate(logs):
+            line = ("-m", "benchmarks.registry", str(runs), str(seconds), str(number))
+            errors = stack.enter_context(log.open("w"))
+            writers.append(stack.enter_context(started(*line, stderr=errors)))
+        while not list(runs.glob("w0-*")):  # from now on it writes for so many seconds
+            if (code := writers[0].poll()) is not None:
+                said = logs[0].read_text().strip()
+                raise click.ClickException(f"a writer {how_it_ended(code)}: {said}")
+            time.sleep(0.02)
+        time.sleep(seconds / 2)
+        writers[0].kill()
+        return [writer.wait() for writer in writers]
 
 
 def _in_files(runs: Path) -> dict[tuple[str, int, str], float]:

@@ -4,6 +4,13 @@
 train` once a trial with the same settings: one process after another with all cores, or two at a
 time with one core each, whichever is faster. All import first what they will need and say when that
 is done, so that imports are taken off both sides and reported apart.
+
+\b
+sweep_vs_process_per_trial   seconds of all processes over seconds of the sweep, without imports
+sweep_seconds, processes_seconds
+                             both sides of it; `processes_at_a_time` says which way was faster
+import_seconds               of both sides
+winners_seconds              training the sweep's winner again, which no side counts
 """
 
 from __future__ import annotations
@@ -20,11 +27,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
-from benchmarks.caches import run_stage_1
+from benchmarks.inputs.caches import run_stage_1
+from benchmarks.measuring.processes import how_it_ended
+from benchmarks.measuring.report import Report, json_option, reported
 
 IMAGE = "timm:resnet18:random=0:tap=layer2"
 FIXED = ("mlp_answers", f"features.image={IMAGE}", "head.hidden=[64]", "train.epochs=3")
@@ -59,22 +67,20 @@ class Spent:
     said: str = ""
 
 
-@click.command("sweep")
+@click.command("sweep", help=__doc__)
 @click.option("--cache", type=click.Path(path_type=Path), help="Otherwise one is written first.")
 @click.option("--rounds", default=4, show_default=True, help="The peer's trials are spread over.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def command(cache: Path | None, rounds: int, as_json: bool) -> None:
-    """Measure a sweep against a process for each trial; they alternate."""
-    with tempfile.TemporaryDirectory() as name:
+    with reported(as_json=as_json) as report, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cache = cache or run_stage_1(folder / "cache", "easy_vqa", IMAGE)
-        figures = measure(cache, folder, rounds)
-    click.echo(
-        json.dumps(figures) if as_json else "\n".join(f"{k}: {v}" for k, v in figures.items())
-    )
+        if cache is None:
+            report.begin("stage 1 writes a cache")
+            cache = run_stage_1(folder / "cache", "easy_vqa", IMAGE)
+        measure(report, cache, folder, rounds)
 
 
-def measure(cache: Path, folder: Path, rounds: int) -> dict[str, Any]:
+def measure(report: Report, cache: Path, folder: Path, rounds: int) -> None:
     """Each round runs the whole sweep and a share of the trials alone and in pairs."""
     trials = list(itertools.product(RATES, DECAYS))
     sweeps: list[Spent] = []
@@ -82,15 +88,19 @@ def measure(cache: Path, folder: Path, rounds: int) -> dict[str, Any]:
     pairs: list[Spent] = []
     for number in range(rounds):
         own = trials[number::rounds]
+        report.begin(
+            f"round {number + 1} of {rounds}: the sweep, then {len(own)} trials alone and in pairs"
+        )
         runs = folder / str(number)
         sweeps.append(run_sweep(cache, runs))
         alone += (run_trial(cache, runs / "alone", trial) for trial in own)
         pairs.append(run_pairs(cache, runs / "pairs", own))
+    report.begin("the sweep's winner is trained again")
     winners = run_sweep(cache, runs, winners=1)  # the trials are there already
     sweep = statistics.median(spent.rest for spent in sweeps)
     peers = {1: added(alone), 2: added(pairs)}
     best = min(peers, key=lambda count: peers[count].rest)
-    return {
+    report.figures |= {
         "sweep_vs_process_per_trial": round(peers[best].rest / sweep, 2),
         "trials": len(trials),
         "sweep_seconds": round(sweep, 2),
@@ -149,7 +159,7 @@ def run(module: str, cache: Path, runs: Path, *words: str, threads: int | None =
     ended = time.monotonic()
     if done.returncode:
         raise click.ClickException(
-            f"python -m {module} ended with {done.returncode}: {done.stderr}"
+            f"python -m {module} {how_it_ended(done.returncode)}: {done.stderr.strip()}"
         )
     imported, _, said = done.stdout.partition("\n")
     return Spent(float(imported) - began, ended - float(imported), said)

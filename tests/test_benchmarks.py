@@ -11,17 +11,21 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from rich.console import Console
 from test_train_cuda_graph import repeat
 from test_train_small_cache import build_cache, small_dataset, write_experiment
 
 import vqa_cache
 from benchmarks import gpu, gpu_encoders
 from benchmarks import sweep as sweep_benchmark
-from benchmarks import train as train_benchmark
 from benchmarks.__main__ import BENCHMARKS, main
-from benchmarks.scale_cache import DATASET, make_scale_cache
-from benchmarks.sizes import VQA2, Sizes
-from benchmarks.turns import median, ratio, take_turns
+from benchmarks.inputs.scale_cache import DATASET, make_scale_cache
+from benchmarks.inputs.sizes import VQA2, Sizes
+from benchmarks.measuring.report import Report
+from benchmarks.measuring.turns import median, ratio, take_turns
+from benchmarks.train import bench as train_bench
+from benchmarks.train import command as train_benchmark
+from benchmarks.train import first_step
 from train import cuda_graph
 from train.config import load_experiment
 from train.fit import Watch, fit
@@ -50,10 +54,10 @@ def test_the_scale_cache_has_the_size_and_labels_that_can_be_learned(
     assert train["question"].nunique() > 350
     right = train.apply(lambda row: row["answers"].count(row["answer"]), axis=1)
     assert 7.5 < right.mean() < 8.5
-    overrides = [*train_benchmark.FEATURES, "train.epochs=15", "train.precision=fp32"]
+    overrides = [*train_bench.FEATURES, "train.epochs=15", "train.precision=fp32"]
     experiment = load_experiment("mlp_answers", [*overrides, "train.batch_size=100"])
     data = load_data(experiment, opened)
-    watch = Watch(train_benchmark.Console(quiet=True))
+    watch = Watch(Console(quiet=True))
     fitted = fit(
         experiment.config, data, modalities=data.tables, what="", folder=tmp_path, watch=watch
     )
@@ -67,8 +71,8 @@ def test_the_full_size_is_that_of_vqa_v2() -> None:
 
 
 def test_every_figure_of_stage_2_is_a_number(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_benchmark, "TURN_SECONDS", 0.01)
-    monkeypatch.setattr(train_benchmark, "STARTS", 1)
+    monkeypatch.setattr(train_bench, "TURN_SECONDS", 0.01)
+    monkeypatch.setattr(first_step, "STARTS", 1)
     monkeypatch.setattr(train_benchmark, "AGAINST_LIMIT", (("mlp1536", 64), ("cosine", 512)))
     line = ["train", "--cache", str(cache), "--rounds", "2", "--no-compile", "--only", "steps"]
     done = CliRunner().invoke(main, [*line, "--json"], catch_exceptions=False)
@@ -126,7 +130,9 @@ def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
 
 def test_encoders_beside_their_limits(libraries: None) -> None:
     work = gpu_encoders.Work({"resnet": "timm:test_resnet:random=0:size=32"}, images=6, rounds=1)
-    figures = gpu_encoders.measure(CPU, work)
+    report = Report()
+    gpu_encoders.measure(report, CPU, work)
+    figures = report.figures
     for key in ("per_second", "forward_per_second", "decoding_per_second", "vs_limit"):
         assert figures[f"resnet_{key}"] > 0
     assert figures["resnet_batch_size"] == 16
@@ -155,7 +161,7 @@ def test_the_gpu_benchmark_with_a_stand_in_for_the_gpu(monkeypatch: pytest.Monke
     for key in ("b256_samples_per_second", "b64_samples_per_second", "sweep_seconds",
                 "sweep_vs_process_per_trial"):  # fmt: skip
         assert figures[key] > 0, key
-    assert figures["b256_floor_samples_per_second"] > figures["b64_floor_samples_per_second"]
+    assert figures["b256_floor_samples_per_second"] >= figures["b64_floor_samples_per_second"]
     assert figures["sweep_best_accuracy"] > 0.9
     assert figures["process_accuracy"] > 0.9
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from benchmarks import flat
 from benchmarks.__main__ import main
-from benchmarks.flat_cache import DATASET, FlatSizes, make_flat_cache
-from benchmarks.scale_cache import TEXT
+from benchmarks.inputs.flat_cache import DATASET, FlatSizes, make_flat_cache
+from benchmarks.inputs.scale_cache import TEXT
 from train.blocks import BlockSizes
 
 SMALL = FlatSizes(train=2_000, val=200, images=30, answers=10)

@@ -6,25 +6,29 @@ import itertools
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click import ClickException
 from click.testing import CliRunner
 from PIL import Image
 
-from benchmarks import precompute as benchmark
 from benchmarks.__main__ import main
-from benchmarks.memory import memory_growth
-from benchmarks.photographs import write_photographs
-from benchmarks.questions import HISTOGRAM, make_questions
-from benchmarks.turns import take_turns
+from benchmarks.inputs.caches import TEXT
+from benchmarks.inputs.photographs import write_photographs
+from benchmarks.inputs.questions import HISTOGRAM, make_questions
+from benchmarks.measuring.memory import memory_growth
+from benchmarks.measuring.turns import take_turns
+from benchmarks.precompute import command as benchmark
+from benchmarks.precompute.images import KEYS as IMAGE_KEYS
+from benchmarks.precompute.sizes import SMALL
+from benchmarks.precompute.texts import KEYS as TEXT_KEYS
 from precompute.encoders import load_encoder
 from vqa_cache.spec import parse_spec
 
 pytestmark = pytest.mark.usefixtures("libraries")
-
-SMALL = benchmark.SMALL
 
 
 def figures(monkeypatch: pytest.MonkeyPatch, *keys: str) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def figures(monkeypatch: pytest.MonkeyPatch, *keys: str) -> dict[str, Any]:
 
 def test_questions_are_distinct_and_as_long_as_the_histogram_says() -> None:
     questions = make_questions(5000)
-    encoder = load_encoder(parse_spec(benchmark.TEXT), "text")
+    encoder = load_encoder(parse_spec(TEXT), "text")
     lengths = sorted(map(encoder.length, encoder.prepare_many(questions)))
     assert Counter(lengths) == HISTOGRAM
     assert (lengths[0], lengths[2500], lengths[-1]) == (5, 9, 26)
@@ -64,7 +68,7 @@ def test_photographs_are_distinct_crops_of_one_size(tmp_path: Path) -> None:
 
 
 def test_texts_are_measured_against_both_peers(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = benchmark.COMPARISONS[0][1]
+    keys = TEXT_KEYS
     found = figures(monkeypatch, *keys)
     assert all(found[key] > 0 for key in keys)
     assert found["text_lengths"][:2] == [5, 9]
@@ -75,7 +79,7 @@ def test_texts_are_measured_against_both_peers(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_images_are_measured_against_a_loop_and_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = benchmark.COMPARISONS[1][1]
+    keys = IMAGE_KEYS
     found = figures(monkeypatch, *keys)
     worse = min(found["resnet50_vs_floor"], found["vitb16_vs_floor"])
     assert found["pipeline_vs_floor"] == worse > 0
@@ -110,11 +114,37 @@ def test_memory_is_watched_from_the_first_commit_on(monkeypatch: pytest.MonkeyPa
     assert found["memory_written_bytes"] > SMALL.written_rows * 512
 
 
-def test_memory_of_a_command_that_fails_is_no_figure(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"ended with 1: .*nope"):
-        memory_growth(
-            ["--dataset", "jsonl", "--root", str(tmp_path / "nope"), "--image", "x:y"], tmp_path
-        )
+def test_memory_of_a_command_that_fails_is_no_figure(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also: it is not waited for, though it says more than a pipe holds."""
+    root = "nope" * 20_000
+    with pytest.raises(ClickException, match=r"^stage 1 ended with exit code 1; it has said why$"):
+        memory_growth(["--dataset", "jsonl", "--root", root, "--image", "x:y"], tmp_path)
+    said = capfd.readouterr().err
+    assert said.startswith("error: ")
+    assert root in said
+
+
+def test_what_fails_is_named_and_figures_until_then_are_printed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "SMALL", replace(SMALL, written="timm:nope:random=0"))
+    keys = ("text_vs_padded_loop", "memory_growth_mib")
+    only = itertools.chain.from_iterable(("--only", key) for key in keys)
+    line = ["precompute", "--small", "--rounds", "1", "--json", *only]
+    done = CliRunner().invoke(main, line)
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert found["text_vs_padded_loop"] > 0
+    assert found["environment"]["libraries"]
+    assert "memory_growth_mib" not in found
+    *said, last = done.stderr.splitlines()
+    assert last == f"error: {found['incomplete']}"
+    assert "memory while 60 rows of timm:nope:random=0 are written: stage 1 ended with" in last
+    assert "timm has no model 'nope'" in capfd.readouterr().err
+    assert "Traceback" not in done.stderr
+    assert any("MiniLM against padded_loop" in line for line in said)
 
 
 def test_what_is_done_before_a_turn_stays_outside_the_clock() -> None:

@@ -12,10 +12,10 @@ import torch
 from rich.console import Console
 
 import vqa_cache
-from benchmarks import scale_cache
 from benchmarks.flat import FEATURES
-from benchmarks.flat_cache import FlatSizes, make_flat_cache
-from benchmarks.scale_cache import WIDTH
+from benchmarks.inputs import scale_cache
+from benchmarks.inputs.flat_cache import FlatSizes, make_flat_cache
+from benchmarks.inputs.scale_cache import WIDTH
 from train.blocks import BlockSizes
 from train.config import Experiment, load_experiment
 from train.errors import Stopped

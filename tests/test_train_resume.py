@@ -26,7 +26,7 @@ from test_train_small_cache import (
 )
 from warm_process import count_operations
 
-from benchmarks.resume import Campaign, Report, run_campaign
+from benchmarks.resume.runs import RunCampaign, RunCounts, disturb_runs
 from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.config import load_experiment
 from train.errors import Stopped, TrainError
@@ -106,12 +106,12 @@ def test_stopped_again_and_again(tmp_path: Path, cache: Path, undisturbed: dict[
 def test_random_kills_and_stops_change_no_byte(tmp_path: Path, cache: Path) -> None:
     """The short form of `python -m benchmarks resume`."""
     name = str(write_experiment(tmp_path, head=HEAD))
-    report = Report()
-    campaign = Campaign(name, OFTEN, 3, cache, tmp_path)
-    run_campaign(campaign, report, random.Random(1), kills=5, sigterms=2)
-    assert report.differing_files == []
-    assert report.kills >= 5
-    assert set(report.sigterm_exit_codes) == {143}
+    counts = RunCounts()
+    campaign = RunCampaign(name, cache, tmp_path, OFTEN, 3)
+    disturb_runs(campaign, counts, random.Random(1), kills=5, sigterms=2)
+    assert counts.differing_files == []
+    assert counts.kills >= 5
+    assert set(counts.sigterm_exit_codes) == {143}
 
 
 def forked(work: Callable[[], Any]) -> int:

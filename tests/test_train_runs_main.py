@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmarks.registry import begin_run, make_run
+from benchmarks.inputs.made_runs import begin_run, make_run
 from train.config import load_experiment, to_toml
 from train.runs.__main__ import command, main
 from train.runs.registry import Registry

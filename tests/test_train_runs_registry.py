@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from test_train_small_cache import build_cache, run_of, small_dataset
 
 import train.runs
-from benchmarks.registry import begin_run, make_run
-from benchmarks.registry import main as benchmark
+from benchmarks.inputs.made_runs import begin_run, make_run
+from benchmarks.registry import command as benchmark
 from train.config import load_experiment, to_toml
 from train.errors import TrainError
 from train.runs import registry as registry_module

@@ -25,7 +25,7 @@ from test_train_small_cache import (
 )
 
 import vqa_cache
-from benchmarks.resume_sweeps import SweepCampaign, SweepReport, compare, run_sweep_campaign
+from benchmarks.resume.sweeps import SweepCampaign, SweepCounts, compare, disturb_sweeps
 from train.config import load_experiment
 from train.errors import ConfigError, TrainError
 from train.fit import Watch, fit
@@ -443,11 +443,11 @@ def test_random_kills_lose_and_double_no_trial(
     """The short form of the sweeps in `python -m benchmarks resume`; its counts can tell."""
     words = (experiment, "optimizer.lr=log:1e-4:1e-1", "train.epochs=2")
     request = request_of(*words, sampler="tpe", trials=8, lanes=2, winners=1)
-    report = SweepReport()
-    campaign = SweepCampaign("tpe", request, cache, tmp_path)
-    run_sweep_campaign(campaign, report, random.Random(0), kills=4)
-    assert report.sweep_kills >= 4
-    assert report.same, report
+    counts = SweepCounts()
+    campaign = SweepCampaign("tpe", cache, tmp_path, request)
+    disturb_sweeps(campaign, counts, random.Random(0), kills=4)
+    assert counts.sweep_kills >= 4
+    assert counts.same, counts
 
     reference, damaged = tmp_path / "reference", tmp_path / "damaged"
     shutil.copytree(reference, damaged)
@@ -456,9 +456,9 @@ def test_random_kills_lose_and_double_no_trial(
     lines[0] = lines[1]
     lines[-1] = lines[-1].replace('"epochs": 2', '"epochs": 3')
     record.write_text("".join(lines))
-    compare("tpe", reference, damaged, report)
-    assert (report.trials_lost, report.trials_doubled) == (1, 1)
-    assert report.sweep_differing == ["tpe: trial 7"]
+    compare("tpe", reference, damaged, counts)
+    assert (counts.trials_lost, counts.trials_doubled) == (1, 1)
+    assert counts.sweep_differing == ["tpe: trial 7"]
 
 
 def test_the_command_prints_a_table_or_one_object(

@@ -15,10 +15,11 @@ import shutil
 import signal
 import struct
 import time
-import traceback
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.measuring.processes import how_it_ended
+from benchmarks.measuring.victims import fork
 from precompute.pipeline import Request, precompute
 from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
@@ -111,24 +112,19 @@ def run_killed(request: Request, shared: mmap.mmap, seconds: float) -> float | N
 
 def start(request: Request, shared: mmap.mmap) -> int:
     """Fork a process that runs stage 1; its process id."""
+
+    def encode() -> int:
+        precompute(request, Clock(shared))
+        return 0
+
     shared[:] = bytes(len(shared))
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            precompute(request, Clock(shared))
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return child
+    return fork(encode)
 
 
 def _check(status: int) -> None:
     code = os.waitstatus_to_exitcode(status)
     if code:
-        raise RuntimeError(f"stage 1 ended with {code}; it has printed why")
+        raise RuntimeError(f"stage 1 {how_it_ended(code)}; it has printed why")
 
 
 def _times(shared: mmap.mmap) -> tuple[float, float]:

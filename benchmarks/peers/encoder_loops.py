@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from PIL import Image
 
+from benchmarks.measuring.turns import Turn
 from precompute.encoders.taps import masked_mean
 from precompute.folders import local_folder
 from precompute.numerics import Precision
 from vqa_cache.spec import parse_spec
 
 BATCH, PADDED_TO = 32, 30
-Turn = Callable[[], float]
 
 
 def plain_image_loop(spec: str, files: list[Path]) -> Turn:

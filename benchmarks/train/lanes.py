@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.turns import median, ratio, take_turns
+from benchmarks.measuring.turns import median, ratio, take_turns
 from train import optimizers
 from train.fusion import Concat
 from train.heads import MlpHead

@@ -6,7 +6,11 @@ word piece, so a question of n words and a question mark is n + 3 long.
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
+
+from PIL import Image
 
 # length -> how many of 5,000 questions: shortest 5, median 9, longest 26
 HISTOGRAM = {
@@ -36,6 +40,16 @@ def make_questions(count: int, seed: int = 0) -> list[str]:
     shuffled = list(questions)
     draw.shuffle(shuffled)
     return shuffled
+
+
+def write_questions(root: Path, count: int) -> list[str]:
+    """A `jsonl` dataset of one split, every question about the same small image."""
+    root.mkdir()
+    Image.new("RGB", (64, 48)).save(root / "0.jpg")
+    questions = make_questions(count)
+    entries = [{"image": "0.jpg", "question": question, "answer": "yes"} for question in questions]
+    (root / "train.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    return questions
 
 
 def _question(words: int, draw: random.Random) -> str:

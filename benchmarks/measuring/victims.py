@@ -6,46 +6,51 @@ This process has imported the libraries, so that a kill costs no start-up.
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from benchmarks.measuring.processes import how_it_ended
 from train.errors import Stopped
 from vqa_cache.signals import EXIT_STOPPED, StopSignal
 
 Work = Callable[[StopSignal], object]
 
 
-def start(work: Work, log: Path) -> int:
-    """Fork a victim that works, with one thread, and says into `log`; its process id."""
+def fork(work: Callable[[], int]) -> int:
+    """Fork a process that works and exits with what that returns, or with 1 after saying what
+    failed; its process id."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            with log.open("a") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
-                code = _exit_code(work)
+            code = work()
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     return child
 
 
-def _exit_code(work: Work) -> int:
-    import traceback
+def start(work: Work, log: Path) -> int:
+    """Fork a victim that works, with one thread, and says into `log`; its process id."""
 
-    import torch
+    def with_log() -> int:
+        import torch
 
-    torch.set_num_threads(1)
-    try:
-        work(StopSignal())
-    except Stopped:
-        return EXIT_STOPPED
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
+        with log.open("a") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        torch.set_num_threads(1)
+        try:
+            work(StopSignal())
+        except Stopped:
+            return EXIT_STOPPED
+        return 0
+
+    return fork(with_log)
 
 
 def ended(victim: int) -> bool:
@@ -61,4 +66,4 @@ def finish(work: Work, log: Path) -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(start(work, log), 0)[1])
     if code:
         said = log.read_text()[-2000:]
-        raise click.ClickException(f"{log.parent.name}: a victim ended with {code}: {said}")
+        raise click.ClickException(f"{log.parent.name}: a victim {how_it_ended(code)}: {said}")

@@ -11,13 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks.victims import Work, ended, finish, start
+from benchmarks.measuring.victims import ended
+from benchmarks.resume.campaign import Campaign
 from train.fit import Watch
 from train.sweep.record import TRIALS
 from train.sweep.request import Request
@@ -45,7 +45,7 @@ SWEEPS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 
 
 @dataclass
-class SweepReport:
+class SweepCounts:
     """What the campaigns found.
 
     Attributes:
@@ -65,99 +65,76 @@ class SweepReport:
 
 
 @dataclass(frozen=True)
-class SweepCampaign:
+class SweepCampaign(Campaign):
     """One sweep that is run again and again."""
 
-    name: str
     request: Request
-    cache: Path
-    folder: Path
 
-    @property
-    def log(self) -> Path:
-        """What its victims said."""
-        return self.folder / "victims.log"
-
-    def sweep_into(self, runs: Path) -> Work:
-        """The work of a victim."""
-        return partial(self._sweep, runs)
-
-    def _sweep(self, runs: Path, stopping: StopSignal) -> None:
+    def work(self, runs: Path, stopping: StopSignal) -> None:
+        """Sweep."""
         watch = Watch(Console(), stopping=stopping)
         result = sweep(self.request, cache=self.cache, runs=runs, watch=watch)
         (runs / RESULT).write_text(json.dumps(result))
 
+    def done(self, runs: Path) -> bool:
+        """Whether the sweep has returned."""
+        return (runs / RESULT).exists()
 
-def run_sweep_campaigns(
-    cache: Path,
-    overrides: Sequence[str],
-    folder: Path,
-    report: SweepReport,
-    draw: random.Random,
-    *,
-    kills: int,
-) -> None:
-    """Kill sweeps of every kind, as many times each, until the report counts `kills` in all.
+
+def sweep_campaign(name: str, overrides: Sequence[str], cache: Path, folder: Path) -> SweepCampaign:
+    """The campaign of one of SWEEPS.
 
     Args:
         overrides: what makes `mlp_answers` read the cache.
     """
-    for number, (name, (words, how)) in enumerate(SWEEPS.items(), start=1):
-        own = folder / f"sweep-{name}"
-        own.mkdir()
-        space = parse_space([*SMALL, *overrides, *words])
-        request = Request(space=space, seed=0, winners=1, **how)
-        campaign = SweepCampaign(name, request, cache, own)
-        run_sweep_campaign(campaign, report, draw, kills=kills * number / len(SWEEPS))
+    words, how = SWEEPS[name]
+    space = parse_space([*SMALL, *overrides, *words])
+    return SweepCampaign(name, cache, folder, Request(space=space, seed=0, winners=1, **how))
 
 
-def run_sweep_campaign(
-    campaign: SweepCampaign, report: SweepReport, draw: random.Random, *, kills: float
+def disturb_sweeps(
+    campaign: SweepCampaign, counts: SweepCounts, draw: random.Random, *, kills: float
 ) -> None:
-    """Run one sweep again and again until the report counts so many kills."""
-    reference, seconds = campaign.folder / "reference", 0.0
-    for _ in range(2):  # the first one warms caches up
-        shutil.rmtree(reference, ignore_errors=True)
-        began = time.monotonic()
-        finish(campaign.sweep_into(reference), campaign.log)
-        seconds = time.monotonic() - began
-    while report.sweep_kills < kills:
-        runs = campaign.folder / f"sweep-{report.sweeps}"
-        for _ in range(draw.randint(2, 6)):
-            if not kill(campaign, runs, draw.uniform(0, seconds / 2)):
-                break
-            report.sweep_kills += 1
-        if not (runs / RESULT).exists():
-            finish(campaign.sweep_into(runs), campaign.log)
-        compare(campaign.name, reference, runs, report)
-        report.sweeps += 1
+    """Run one sweep again and again until so many kills are counted in all."""
+    reference, seconds = campaign.reference()
+    while counts.sweep_kills < kills:
+        runs = campaign.folder / f"sweep-{counts.sweeps}"
+
+        def interrupt(runs: Path = runs) -> bool:
+            killed = kill(campaign, runs, draw.uniform(0, seconds / 2))
+            counts.sweep_kills += killed
+            return killed
+
+        campaign.disturb(runs, draw, interrupt)
+        compare(campaign.name, reference, runs, counts)
+        counts.sweeps += 1
         shutil.rmtree(runs)
 
 
 def kill(campaign: SweepCampaign, runs: Path, seconds: float) -> bool:
     """Sweep, or go on, for so long; False when the sweep was done before."""
-    victim = start(campaign.sweep_into(runs), campaign.log)
+    victim = campaign.start(runs)
     time.sleep(seconds)
     if ended(victim):
         return False
     os.kill(victim, signal.SIGKILL)
     os.waitpid(victim, 0)
-    return not (runs / RESULT).exists()
+    return not campaign.done(runs)
 
 
-def compare(name: str, reference: Path, runs: Path, report: SweepReport) -> None:
+def compare(name: str, reference: Path, runs: Path, counts: SweepCounts) -> None:
     """Count trials that are missing, there twice, or differ, and winners that differ."""
     expected, found = trials_of(reference), trials_of(runs)
     times = Counter(row["trial"] for row in found)
-    report.trials_doubled += sum(count - 1 for count in times.values())
+    counts.trials_doubled += sum(count - 1 for count in times.values())
     by_number = {row["trial"]: row for row in found}
     for row in expected:
         if row["trial"] not in by_number:
-            report.trials_lost += 1
+            counts.trials_lost += 1
         elif by_number[row["trial"]] != row:
-            report.sweep_differing.append(f"{name}: trial {row['trial']}")
+            counts.sweep_differing.append(f"{name}: trial {row['trial']}")
     if winners_of(reference) != winners_of(runs):
-        report.sweep_differing.append(f"{name}: winners")
+        counts.sweep_differing.append(f"{name}: winners")
 
 
 def trials_of(runs: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.scale_cache import (
+from benchmarks.inputs.scale_cache import (
     IMAGE,
     TEXT,
     WIDTH,

@@ -7,15 +7,12 @@ kind's centre and noise.
 
 from __future__ import annotations
 
-import json
-import time
 from pathlib import Path
 
-import click
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.sizes import VQA2, WIDTH, Sizes
+from benchmarks.inputs.sizes import WIDTH, Sizes
 from vqa_cache.arrays import text_arrays
 from vqa_cache.cache import Cache, create_cache
 from vqa_cache.examples import Columns, write_split
@@ -28,35 +25,13 @@ IMAGE, TEXT = "timm:scale_fixture:tap=pooled", "hf:scale-fixture:tap=mean"
 DATASET = "vqa2_scale"
 ANNOTATORS = 10
 NOISE_SHARE = 0.2
+FEATURES = (
+    f"features.dataset={DATASET}",
+    f"features.image={IMAGE}",
+    f"features.text={TEXT}",
+    "features.normalise=none",
+)
 ROWS_PER_SHARD = {"image": 1024, "text": 16_384}
-
-
-@click.command("make_scale_cache")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new cache.")
-@click.option("--scale", default=1.0, show_default=True, help="A share of VQA v2's size.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(out: Path, scale: float, seed: int, as_json: bool) -> None:
-    """Write a cache of VQA v2's size (or a share of it)."""
-    began = time.monotonic()
-    sizes = Sizes(
-        {split: max(10, round(n * scale)) for split, n in VQA2.images.items()},
-        {split: max(50, round(n * scale)) for split, n in VQA2.questions.items()},
-        max(50, round(VQA2.distinct_questions * scale)),
-        VQA2.answers,
-    )
-    make_scale_cache(out, sizes, seed)
-    figures = {
-        "cache": str(out),
-        "dataset": DATASET,
-        **{f"images_{split}": n for split, n in sizes.images.items()},
-        **{f"questions_{split}": n for split, n in sizes.questions.items()},
-        "distinct_questions": sizes.distinct_questions,
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    click.echo(
-        json.dumps(figures) if as_json else "\n".join(f"{k}: {v}" for k, v in figures.items())
-    )
 
 
 def make_scale_cache(path: Path, sizes: Sizes, seed: int = 0) -> Cache:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.sizes import WIDTH, Sizes
+from benchmarks.inputs.sizes import WIDTH, Sizes
 from train.evaluate import batches_of
 from train.seeds import epoch_order
 from train.step import COMPUTE_TYPES, Batch, Precision

@@ -1,0 +1,1 @@
+"""What is measured over: generated photographs, questions, caches, rows."""

@@ -1,0 +1,1 @@
+"""Instruments: turns, memory, kills, stage 1 as it is timed."""

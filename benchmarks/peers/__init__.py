@@ -1,0 +1,1 @@
+"""What our stages are compared with: loops as people write them, libraries, the floor."""

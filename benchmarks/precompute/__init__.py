@@ -1,0 +1,1 @@
+"""`python -m benchmarks precompute`: stage 1 against its peers and its floor."""

@@ -1,0 +1,1 @@
+"""`python -m benchmarks train`: stage 2 against its limits and against its peers."""
