@@ -22,9 +22,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("train", "vqa_cache", "data")
 
 _BLOCK = r":.*\n(?:[ \t)].*\n|[ \t]*\n)*"  # to the next line that begins at the margin
-_NEVER_RUN = re.compile(rf'\A"""[\s\S]*?"""|^if TYPE_CHECKING{_BLOCK}', re.MULTILINE)
+_DOCSTRING = re.compile(r'\A"""[\s\S]*?"""')
+_TYPES_ALONE = re.compile(rf"\nif TYPE_CHECKING{_BLOCK}")
 _FUNCTION = re.compile(rf"^(?:async )?def [^:]*{_BLOCK}", re.MULTILINE)
-_COMMENT = re.compile(r"#.*|\\\n")  # and lines that are continued
+_COMMENT = re.compile(r"#.*")
 _IMPORT = re.compile(
     r"(?:from[ \t]+(?P<base>[\w.]+)[ \t]+import\b|import[ \t])[ \t]*(?P<names>\([^)]*\)|[^;\n]*)"
 )
@@ -43,10 +44,10 @@ def find_module(name: str) -> Module | None:
     pieces = name.split(".")
     if not all(map(str.isidentifier, pieces)):
         return None
-    place = os.path.join(ROOT if pieces[0] in PACKAGES else Path.cwd(), *pieces)
+    place = os.path.join(ROOT if pieces[0] in PACKAGES else "", *pieces)
     for path in (f"{place}/__init__.py", f"{place}.py"):
         if os.path.isfile(path):
-            return Module(name, Path(path))
+            return Module(name, Path(path).absolute())
     return None
 
 
@@ -69,12 +70,13 @@ def reachable(roots: Iterable[Module]) -> list[Module]:
 
 def _named(module: Module, find: Callable[[str], Module | None], *, called: bool) -> Iterator[str]:
     """Dotted names in a module's imports and quotes; not all are modules."""
-    text = _NEVER_RUN.sub("", module.path.read_text(encoding="utf-8", errors="replace"))
+    text = module.path.read_text(encoding="utf-8", errors="replace")
+    text = _TYPES_ALONE.sub("\n", _DOCSTRING.sub("", text, count=1))
     if not called:
         text = _FUNCTION.sub("", text)
     yield from _QUOTED.findall(text)
     package = module.name if module.path.stem == "__init__" else module.name.rpartition(".")[0]
-    for statement in _IMPORT.finditer(_COMMENT.sub(" ", text)):
+    for statement in _IMPORT.finditer(_COMMENT.sub("", text).replace("\\\n", " ")):
         base, listed = statement["base"], statement["names"].strip("()").split(",")
         names = [words[0] for piece in listed if (words := piece.split())]
         if base is None:
