@@ -217,9 +217,9 @@ def test_a_sweep_covers_every_component_that_its_trials_choose_between(
     build_cache(tmp_path / "cache", small_dataset())
     monkeypatch.chdir(tmp_path)
     found = []
-    for text in ("from train.optimizers import sgd", "from train.optimizers import adam as sgd"):
+    for text in ("from train.optimizers import Sgd", "from train.optimizers import Adam as Sgd"):
         (tmp_path / "mine.py").write_text(text)
-        space = parse_space([str(write_experiment(tmp_path)), "optimizer.name=sgd,mine:sgd"])
+        space = parse_space([str(write_experiment(tmp_path)), "optimizer.name=sgd,mine:Sgd"])
         request = Request(space, "grid", pruner="none", trials=2, seed=0, lanes=2, winners=0)
         found.append(settings_of(request, Data(tmp_path / "cache"))["code"])
     assert found[0] != found[1]

@@ -132,7 +132,7 @@ def train_alone(lane: Lane, name: str) -> AnswerModel:
     step = TrainingStep(
         single,
         lane.loss(),
-        optimizers.adamw(single, lr=lane.lr, weight_decay=lane.weight_decay),
+        optimizers.AdamW(single, lr=lane.lr, weight_decay=lane.weight_decay),
         schedule=optimizers.cosine(STEPS, warmup_steps=5),
         seed=lane.seed,
     )
@@ -255,7 +255,7 @@ def test_lanes_in_bf16_follow_the_single_run() -> None:
     alone = TrainingStep(
         single,
         LANES[3].loss(),
-        optimizers.adamw(single, lr=LANES[3].lr, weight_decay=LANES[3].weight_decay),
+        optimizers.AdamW(single, lr=LANES[3].lr, weight_decay=LANES[3].weight_decay),
         schedule=optimizers.cosine(STEPS, warmup_steps=5),
         seed=LANES[3].seed,
         precision="bf16",
