@@ -16,11 +16,9 @@ from rich.console import Console
 from test_train_small_cache import (
     FEATURES,
     QUIET,
-    build_cache,
     digests,
     result_of,
     run_of,
-    small_dataset,
     write_experiment,
 )
 
@@ -36,15 +34,6 @@ from train.runs.folder import load_run
 from train.trainer import train as train_run
 from train.training_data import load_data
 from vqa_cache.durable import temporary_path
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that no test changes."""
-    folder = tmp_path_factory.mktemp("small") / "cache"
-    build_cache(folder, small_dataset())
-    return folder
-
 
 # ---------------------------------------------------------------- run folders
 
