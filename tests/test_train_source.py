@@ -148,6 +148,14 @@ def test_functions_of_a_package_count_where_it_is_named(folder: Path) -> None:
         assert "train.runs.folder" not in names_from("mine"), text
 
 
+def test_functions_of_a_users_package_may_be_called_at_its_top(folder: Path) -> None:
+    (folder / "pack" / "__init__.py").write_text("def patch():\n    import layers\n\npatch()")
+    (folder / "mine.py").write_text("import pack.layers")
+    assert names_from("mine") == {"mine", "pack", "pack.layers", "layers"}
+    (folder / "mine.py").write_text("from pack.layers import a")
+    assert names_from("mine") == {"mine", "pack", "pack.layers", "layers"}
+
+
 def test_a_missing_root_is_an_error(folder: Path) -> None:
     with pytest.raises(FileNotFoundError):
         reachable([Module("gone", folder / "gone.py")])

@@ -1,10 +1,11 @@
 """The source files that a module can execute, found by reading them: nothing is imported.
 
 A module reaches each one that its text imports, at the top or inside a function, or names in quotes
-as the dicts of components do ("train.heads:MlpHead"), and so on from there. A package that runs
-only because something inside it is imported reaches what its top imports; its functions are not
-called. Looked for are the packages of this project and, for a user's own files, the working
-directory, where `python -m` looks first. A name that a program puts together is not found.
+as the dicts of components do ("train.heads:MlpHead"), and so on from there. A package of ours that
+runs only because something inside it is imported reaches what its top imports: its functions, such
+as `train.load`, are not called. Looked for are the packages of this project and, for a user's own
+files, the working directory, where `python -m` looks first. A name that a program puts together is
+not found.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def reachable(roots: Iterable[Module]) -> list[Module]:
         found[module] = called
         for name in _named(module, find, called=called):
             *packages, whole = accumulate(name.split("."), "{}.{}".format)
-            left += [(package, False) for package in map(find, packages) if package]
+            theirs = name.partition(".")[0] not in PACKAGES
+            left += [(package, theirs) for package in map(find, packages) if package]
             left += [(wanted, True) for wanted in [find(whole)] if wanted]
     return sorted(found)
 
