@@ -173,7 +173,7 @@ def engine_of(data: Data, hidden: list[int], total: int = 10_000, **options: Any
     return TrainingStep(
         model,
         CrossEntropy(),
-        optimizers.adamw(model, lr=1e-3),
+        optimizers.AdamW(model, lr=1e-3),
         schedule=optimizers.cosine(total, warmup_steps=10),
         seed=0,
         precision=data.precision,
@@ -308,7 +308,7 @@ def train_alone(path: str, device: str, precision: Precision, rate: float, work:
     step = TrainingStep(
         model,
         CrossEntropy(),
-        optimizers.adamw(model, lr=rate),
+        optimizers.AdamW(model, lr=rate),
         schedule=optimizers.constant(10**6),
         seed=0,
         precision=precision,

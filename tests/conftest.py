@@ -125,6 +125,16 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("dataset"))
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small cache of the tests of train, which no test changes."""
+    from test_train_small_cache import build_cache, small_dataset
+
+    folder = tmp_path_factory.mktemp("small") / "cache"
+    build_cache(folder, small_dataset())
+    return folder
+
+
 # ---------------------------------------------------------------- tables without an encoder
 
 

@@ -221,6 +221,28 @@ def test_a_users_own_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "absent: no file" in lines_of(path, "head.name=absent:MyHead")[0]
 
 
+def test_a_head_that_extends_another_hands_its_options_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_file.py").write_text(
+        "from train.heads import MlpHead\n"
+        "class MyHead(MlpHead):\n"
+        "    def __init__(self, *given, batch_norm: bool = True, gain: float, **layers):\n"
+        "        super().__init__(*given, batch_norm=batch_norm, **layers)\n"
+    )
+    path = write_experiment(tmp_path, head='name = "my_file:MyHead"\nhidden = [3]\ngain = 2.0')
+    assert load_experiment(str(path)).config.head.options == {
+        "hidden": [3],
+        "dropout": 0.0,
+        "dropout_input": 0.0,
+        "batch_norm": True,
+        "batch_norm_input": False,
+        "gain": 2.0,
+    }
+    assert "unknown key" in lines_of(path, "head.gian=1")[0]
+
+
 def test_written_config_reads_back(tmp_path: Path) -> None:
     text = 'one "quoted" \\ back\tslash, ünïcödé 🙂 \x7f'
     overrides = [f"answers.vocabulary={text}", "optimizer.eps=1e-12", "head.hidden=[]"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_train_small_cache import QUIET, build_cache, small_dataset, write_experiment
+from test_train_small_cache import QUIET, write_experiment
 
 from train import cuda_graph, fit, optimizers
 from train.config import load_experiment
@@ -50,7 +50,7 @@ def build(device: torch.device = CPU, precision: Precision = "fp32") -> Training
     return TrainingStep(
         model,
         CrossEntropy(),
-        optimizers.adamw(model, lr=0.02),
+        optimizers.AdamW(model, lr=0.02),
         schedule=optimizers.cosine(STEPS, warmup_steps=5),
         seed=3,
         precision=precision,
@@ -130,13 +130,6 @@ def test_losses_are_read_in_order_and_their_room_is_used_again(stand_in: None) -
 
 
 # ---------------------------------------------------------------- in a training
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small") / "cache"
-    build_cache(folder, small_dataset())
-    return folder
 
 
 def train_run_in(folder: Path, cache: Path, asked: int = 0) -> Path | None:

@@ -54,7 +54,7 @@ def test_a_training_in_fp16_learns_and_goes_on_from_its_state() -> None:
         return TrainingStep(
             net,
             CrossEntropy(),
-            optimizers.adamw(net, lr=0.1),
+            optimizers.AdamW(net, lr=0.1),
             schedule=optimizers.constant(40),
             seed=0,
             precision="fp16",

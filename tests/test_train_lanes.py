@@ -26,6 +26,14 @@ from train.losses import IGNORED, CrossEntropy
 from train.seeds import batch_bounds, epoch_order
 from train.step import AnswerModel, TrainingStep
 
+
+class OwnHead(nn.Linear):
+    """A user's own: it extends a layer that has lanes, and computes something else."""
+
+    def forward(self, fused: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(fused)
+
+
 ROOT = Path(__file__).parent.parent
 SIZES = {"image": 6, "text": 5}
 ANSWERS, EXAMPLES, BATCH, STEPS = 7, 75, 16, 50
@@ -132,7 +140,7 @@ def train_alone(lane: Lane, name: str) -> AnswerModel:
     step = TrainingStep(
         single,
         lane.loss(),
-        optimizers.adamw(single, lr=lane.lr, weight_decay=lane.weight_decay),
+        optimizers.AdamW(single, lr=lane.lr, weight_decay=lane.weight_decay),
         schedule=optimizers.cosine(STEPS, warmup_steps=5),
         seed=lane.seed,
     )
@@ -255,7 +263,7 @@ def test_lanes_in_bf16_follow_the_single_run() -> None:
     alone = TrainingStep(
         single,
         LANES[3].loss(),
-        optimizers.adamw(single, lr=LANES[3].lr, weight_decay=LANES[3].weight_decay),
+        optimizers.AdamW(single, lr=LANES[3].lr, weight_decay=LANES[3].weight_decay),
         schedule=optimizers.cosine(STEPS, warmup_steps=5),
         seed=LANES[3].seed,
         precision="bf16",
@@ -292,6 +300,7 @@ def test_models_that_do_not_fit_are_refused() -> None:
     foreign = AnswerModel(Concat(SIZES), nn.LSTM(11, 3))
     assert can_stack(narrow)
     assert not can_stack(foreign)
+    assert not can_stack(AnswerModel(Concat(SIZES), OwnHead(11, ANSWERS)))
     with pytest.raises(TypeError, match="LSTM has no form with lanes"):
         LaneModel([foreign, foreign], [0, 1])
 

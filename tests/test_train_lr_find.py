@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_train_small_cache import QUIET, build_cache, small_dataset, write_experiment
+from test_train_small_cache import QUIET, write_experiment
 
 import vqa_cache
 from train.config import load_experiment
@@ -15,14 +15,6 @@ from train.errors import ConfigError, TrainError
 from train.fit import Watch, fit
 from train.lr_find import Tried, best_of, command, rate_grid
 from train.training_data import load_data
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that no test changes."""
-    folder = tmp_path_factory.mktemp("small") / "cache"
-    build_cache(folder, small_dataset())
-    return folder
 
 
 def test_rates_are_evenly_spaced_on_a_log_axis() -> None:

@@ -18,10 +18,8 @@ import torch
 from rich.console import Console
 from test_train_small_cache import (
     QUIET,
-    build_cache,
     digests,
     run_of,
-    small_dataset,
     write_experiment,
 )
 from warm_process import count_operations
@@ -38,14 +36,6 @@ from vqa_cache import bf16_gain
 
 OFTEN = ("train.snapshot_every=0.4", "train.evaluate_every=0.7", "train.keep_last=3")
 HEAD = 'name = "mlp"\nhidden = [16]\ndropout = 0.1\nbatch_norm = true'
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that no test changes."""
-    folder = tmp_path_factory.mktemp("small") / "cache"
-    build_cache(folder, small_dataset())
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -320,16 +310,23 @@ def test_two_processes_do_not_train_one_run(tmp_path: Path, cache: Path) -> None
     assert train_until(tmp_path, cache, 0) is not None
 
 
+def after_every_step(
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[TrainingStep, torch.Tensor, int], torch.Tensor],
+) -> None:
+    """`change(engine, loss, step)` gives the loss that the step seems to have had."""
+    take = TrainingStep.__call__
+
+    def changed(engine: TrainingStep, inputs: Any, targets: Any, step: int) -> torch.Tensor:
+        return change(engine, take(engine, inputs, targets, step), step)
+
+    monkeypatch.setattr(TrainingStep, "__call__", changed)
+
+
 def test_a_loss_that_is_not_finite_names_the_last_snapshot(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = TrainingStep.__call__
-
-    def bad_after_twenty(engine: Any, inputs: Any, targets: Any, step: int) -> torch.Tensor:
-        loss = take(engine, inputs, targets, step)
-        return loss if step < 20 else loss / 0
-
-    monkeypatch.setattr(TrainingStep, "__call__", bad_after_twenty)
+    after_every_step(monkeypatch, lambda _, loss, step: loss if step < 20 else loss / 0)
     with pytest.raises(TrainError) as error:
         train_until(tmp_path, cache, 0)
     assert "tiny_mlp: step 21 (epoch 2): the loss is inf at learning rate 0.01" in str(error.value)
@@ -340,15 +337,12 @@ def test_a_loss_that_is_not_finite_names_the_last_snapshot(
 def test_no_snapshot_holds_weights_that_are_not_finite(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = TrainingStep.__call__
-
-    def spoilt_after_six(engine: Any, inputs: Any, targets: Any, step: int) -> torch.Tensor:
-        loss = take(engine, inputs, targets, step)
+    def spoil(engine: TrainingStep, loss: torch.Tensor, step: int) -> torch.Tensor:
         if step == 6:
             next(engine.model.parameters()).data[0, 0] = torch.inf
         return loss
 
-    monkeypatch.setattr(TrainingStep, "__call__", spoilt_after_six)
+    after_every_step(monkeypatch, spoil)
     expected = (
         r"step 7 \(epoch 1\): the loss was finite, but the update made weights that are not, at "
         r"learning rate 0.01; the last finite snapshot is .*step-00000005;"

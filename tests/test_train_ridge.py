@@ -27,14 +27,6 @@ from train.training_data import TrainingData, load_data
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that no test changes."""
-    folder = tmp_path_factory.mktemp("small") / "cache"
-    build_cache(folder, small_dataset())
-    return folder
-
-
 def direct(
     x: np.ndarray, truth: np.ndarray, classes: int, strength: float
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -24,13 +24,6 @@ SNAPSHOTS = ("train.snapshot_every=1", "train.keep_last=3", "baselines=off")
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small") / "cache"
-    build_cache(folder, small_dataset())
-    return folder
-
-
-@pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A folder of two runs that no test changes: one epoch, and three of another head."""
     folder = tmp_path_factory.mktemp("trained")

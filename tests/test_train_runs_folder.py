@@ -16,11 +16,9 @@ from rich.console import Console
 from test_train_small_cache import (
     FEATURES,
     QUIET,
-    build_cache,
     digests,
     result_of,
     run_of,
-    small_dataset,
     write_experiment,
 )
 
@@ -37,15 +35,6 @@ from train.trainer import train as train_run
 from train.training_data import load_data
 from vqa_cache.durable import temporary_path
 
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that no test changes."""
-    folder = tmp_path_factory.mktemp("small") / "cache"
-    build_cache(folder, small_dataset())
-    return folder
-
-
 # ---------------------------------------------------------------- run folders
 
 
@@ -54,7 +43,7 @@ def test_a_finished_run_is_not_trained_again(
 ) -> None:
     first = run_of(tmp_path, cache)
     before = (first / "result.json").stat().st_mtime_ns
-    monkeypatch.setattr("train.trainer.fit", None)
+    monkeypatch.setattr("train.computation.fit", None)
     assert run_of(tmp_path, cache) == first
     assert run_of(tmp_path, cache, "baselines=off", "load=map", "train.keep_last=7") == first
     assert (first / "result.json").stat().st_mtime_ns == before

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from test_train_small_cache import build_cache, small_dataset, write_experiment
+from test_train_small_cache import write_experiment
 
 from train.errors import TrainError
 from train.runs.__main__ import command
@@ -24,13 +24,6 @@ from train.runs.worker import Stop, Worker, last_line
 
 ROOT = Path(__file__).parent.parent
 LONG = "train.epochs=100000"
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small") / "cache"
-    build_cache(folder, small_dataset())
-    return folder
 
 
 def queue_of(tmp_path: Path, lease_seconds: float = 60) -> Queue:

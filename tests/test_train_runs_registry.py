@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from test_train_small_cache import build_cache, run_of, small_dataset
+from test_train_small_cache import run_of
 
 import train.runs
 from benchmarks.inputs.made_runs import begin_run, make_run
@@ -79,13 +79,6 @@ def add_sweep(runs: Path) -> Path:
         '{"trial": 2, "params": {"optim'
     )
     return sweep
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small") / "cache"
-    build_cache(folder, small_dataset())
-    return folder
 
 
 # ---------------------------------------------------------------- what a training leaves

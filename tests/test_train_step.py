@@ -37,7 +37,7 @@ def step_of(model: AnswerModel, *, lr: float = 0.01, steps: int = 10, **options:
     return TrainingStep(
         model,
         CrossEntropy(),
-        optimizers.adamw(model, lr=lr),
+        optimizers.AdamW(model, lr=lr),
         schedule=optimizers.constant(steps),
         seed=0,
         **options,
@@ -78,7 +78,7 @@ def test_optimiser_lowers_the_loss(name: str) -> None:
 
 def test_matrices_decay_and_nothing_else() -> None:
     model = small_model(batch_norm=True)
-    matrices, others = optimizers.adamw(model, lr=1.0, weight_decay=0.1).groups
+    matrices, others = optimizers.AdamW(model, lr=1.0, weight_decay=0.1).groups
     assert (matrices[1], others[1]) == (0.1, 0.0)
     assert [p.ndim for p in matrices[0]] == [2, 2]
     assert {p.ndim for p in others[0]} == {1}
@@ -148,7 +148,7 @@ def test_learning_rate_follows_the_step() -> None:
     step = TrainingStep(
         model,
         CrossEntropy(),
-        optimizers.sgd(model, lr=0.5),
+        optimizers.Sgd(model, lr=0.5),
         schedule=optimizers.linear(10),
         seed=0,
     )

@@ -18,9 +18,7 @@ import pytest
 from click.testing import CliRunner
 from test_train_small_cache import (
     QUIET,
-    build_cache,
     result_of,
-    small_dataset,
     write_experiment,
 )
 
@@ -39,14 +37,6 @@ from train.sweep.space import parse_space, values_of
 from train.training_data import load_data
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that no test changes."""
-    folder = tmp_path_factory.mktemp("small") / "cache"
-    build_cache(folder, small_dataset())
-    return folder
 
 
 @pytest.fixture

@@ -12,17 +12,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from test_precompute_engine_ray import Driver, needs_ray, until
-from test_train_small_cache import build_cache, small_dataset, write_experiment
+from test_train_small_cache import write_experiment
 
 from train.sweep.__main__ import command
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that no test changes."""
-    folder = tmp_path_factory.mktemp("small") / "cache"
-    build_cache(folder, small_dataset())
-    return folder
 
 
 @pytest.fixture

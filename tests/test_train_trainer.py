@@ -34,14 +34,6 @@ from train.trainer import train as train_run
 HIDDEN = 'name = "mlp"\nhidden = [16]\ndropout = 0.1'
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that no test changes."""
-    folder = tmp_path_factory.mktemp("small") / "cache"
-    build_cache(folder, small_dataset())
-    return folder
-
-
 # ---------------------------------------------------------------- results
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import click
 
-from train.command_line import run_command
+from train.command_line import HELP, cache_option, overrides_argument, run_command, runs_option
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=HELP)
 @click.argument("experiment", required=False)
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@overrides_argument
 @click.option("--seeds", type=click.IntRange(min=1), help="Train with seeds 0 to N - 1.")
 @click.option("--new", is_flag=True, help="Train again although this run exists.")
-@click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
+@cache_option
+@runs_option
 @click.option("--list", "list_", is_flag=True, help="List the experiments and stop.")
 @click.option("--json", "as_json", is_flag=True, help="With --list: as one JSON object.")
 def command(

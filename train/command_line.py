@@ -1,12 +1,31 @@
-"""How the commands of stage 2 start and fail."""
+"""What the commands of stage 2 have in common: options, and how they start and fail."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import click
 
 from train.errors import Stopped, TrainError
+
+HELP = {"help_option_names": ["-h", "--help"], "show_default": True}
+_FOLDER = click.Path(path_type=Path)
+
+overrides_argument: Callable[..., Any] = click.argument(
+    "overrides", nargs=-1, metavar="[KEY=VALUE]..."
+)
+cache_option: Callable[..., Any] = click.option(
+    "--cache", type=_FOLDER, default=Path("cache"), help="The folder of the cache."
+)
+runs_option: Callable[..., Any] = click.option(
+    "--runs", type=_FOLDER, default=Path("runs"), help="The folder of all runs."
+)
+json_option: Callable[..., Any] = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object."
+)
 
 
 def run_command(

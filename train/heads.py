@@ -8,6 +8,7 @@ keyword-only parameters are the options of `[head]` in an experiment.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,97 +65,6 @@ class MlpHead(nn.Module):
         batch_norm_input: bool = False,
     ) -> None:
         super().__init__()
-        self.layers = HiddenLayers(
-            in_features,
-            hidden=hidden,
-            dropout=dropout,
-            dropout_input=dropout_input,
-            batch_norm=batch_norm,
-            batch_norm_input=batch_norm_input,
-        )
-        self.output = nn.Linear(self.layers.out_features, num_answers)
-
-    def forward(self, fused: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.output(self.layers(fused))
-        return logits
-
-
-class CosineHead(nn.Module):
-    """Logits from the cosine between a predicted vector and each answer's embedding.
-
-    Hidden layers as in `MlpHead`, then a linear layer to the answers' width. With `scaled`,
-    logits = scale * cosine (+ bias per answer), scale = exp(s) learned and capped at 100. Without
-    it logits stay in [-1, 1], where cross-entropy over C answers cannot fall under
-    ln(1 + (C - 1) / e^2): 4.91 nats at 1,000 answers. That is kept to show the failure.
-    The answer matrix is a buffer: saved with the weights, never trained.
-    """
-
-    answers: torch.Tensor
-
-    def __init__(
-        self,
-        in_features: int,
-        num_answers: int,
-        answer_vectors: torch.Tensor,
-        *,
-        hidden: list[int],
-        dropout: float = 0.0,
-        dropout_input: float = 0.0,
-        batch_norm: bool = False,
-        batch_norm_input: bool = False,
-        answers: Preparation = "centre",
-        scaled: bool = True,
-        answer_bias: bool = False,
-    ) -> None:
-        super().__init__()
-        if answer_vectors.ndim != 2 or len(answer_vectors) != num_answers:
-            raise ValueError(
-                f"answer_vectors has shape {list(answer_vectors.shape)}; "
-                f"expected [{num_answers}, width], a row for every answer"
-            )
-        self.layers = HiddenLayers(
-            in_features,
-            hidden=hidden,
-            dropout=dropout,
-            dropout_input=dropout_input,
-            batch_norm=batch_norm,
-            batch_norm_input=batch_norm_input,
-        )
-        self.output = nn.Linear(self.layers.out_features, answer_vectors.shape[1])
-        self.register_buffer("answers", prepare(answer_vectors, answers))
-        self.log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE)) if scaled else None
-        self.answer_bias = nn.Parameter(torch.zeros(num_answers)) if answer_bias else None
-
-    def forward(self, fused: torch.Tensor) -> torch.Tensor:
-        predicted = functional.normalize(self.output(self.layers(fused)).float(), dim=-1)
-        logits = predicted @ self.answers.T
-        if self.log_scale is not None:
-            logits = logits * self.scale()
-        return logits if self.answer_bias is None else logits + self.answer_bias
-
-    def scale(self) -> torch.Tensor:
-        """What cosines are multiplied by, a scalar of at most 100."""
-        if self.log_scale is None:
-            return torch.ones(())
-        if self.training:
-            with torch.no_grad():  # the parameter itself: beyond the cap it would get no gradient
-                self.log_scale.clamp_(max=MAXIMAL_LOG_SCALE)
-        return self.log_scale.clamp(max=MAXIMAL_LOG_SCALE).exp()
-
-
-class HiddenLayers(nn.Sequential):
-    """What `MlpHead` and `CosineHead` share: [batch, in_features] -> [batch, out_features]."""
-
-    def __init__(
-        self,
-        in_features: int,
-        *,
-        hidden: list[int],
-        dropout: float,
-        dropout_input: float,
-        batch_norm: bool,
-        batch_norm_input: bool,
-    ) -> None:
         _check_share(dropout=dropout, dropout_input=dropout_input)
         if any(width < 1 for width in hidden):
             raise ValueError(f"hidden is {hidden}; expected widths of at least 1")
@@ -172,8 +82,62 @@ class HiddenLayers(nn.Sequential):
             if dropout:
                 layers.append(Dropout(dropout))
             width = next_width
-        super().__init__(*layers)
-        self.out_features = width
+        self.layers = nn.Sequential(*layers)
+        self.output = nn.Linear(width, num_answers)
+
+    def forward(self, fused: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.output(self.layers(fused))
+        return logits
+
+
+class CosineHead(MlpHead):
+    """Logits from the cosine between a predicted vector and each answer's embedding.
+
+    An `MlpHead`, with its options, predicts a vector of the answers' width. With `scaled`,
+    logits = scale * cosine (+ bias per answer), scale = exp(s) learned and capped at 100. Without
+    it logits stay in [-1, 1], where cross-entropy over C answers cannot fall under
+    ln(1 + (C - 1) / e^2): 4.91 nats at 1,000 answers. That is kept to show the failure.
+    The answer matrix is a buffer: saved with the weights, never trained.
+    """
+
+    answers: torch.Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        num_answers: int,
+        answer_vectors: torch.Tensor,
+        *,
+        answers: Preparation = "centre",
+        scaled: bool = True,
+        answer_bias: bool = False,
+        **layers: Any,
+    ) -> None:
+        if answer_vectors.ndim != 2 or len(answer_vectors) != num_answers:
+            raise ValueError(
+                f"answer_vectors has shape {list(answer_vectors.shape)}; "
+                f"expected [{num_answers}, width], a row for every answer"
+            )
+        super().__init__(in_features, answer_vectors.shape[1], **layers)
+        self.register_buffer("answers", prepare(answer_vectors, answers))
+        self.log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE)) if scaled else None
+        self.answer_bias = nn.Parameter(torch.zeros(num_answers)) if answer_bias else None
+
+    def forward(self, fused: torch.Tensor) -> torch.Tensor:
+        predicted = functional.normalize(super().forward(fused).float(), dim=-1)
+        logits = predicted @ self.answers.T
+        if self.log_scale is not None:
+            logits = logits * self.scale()
+        return logits if self.answer_bias is None else logits + self.answer_bias
+
+    def scale(self) -> torch.Tensor:
+        """What cosines are multiplied by, a scalar of at most 100."""
+        if self.log_scale is None:
+            return torch.ones(())
+        if self.training:
+            with torch.no_grad():  # the parameter itself: beyond the cap it would get no gradient
+                self.log_scale.clamp_(max=MAXIMAL_LOG_SCALE)
+        return self.log_scale.clamp(max=MAXIMAL_LOG_SCALE).exp()
 
 
 def _check_share(**shares: float) -> None:

@@ -1,34 +1,39 @@
-"""What makes a run the same run: its config, the data it reads, the code that trains it."""
+"""What makes a run the same run: its config, the data it reads, the code that computes it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 
 from train.config import COMPONENTS, Config
 from train.lookup import user_file
+from train.source import Module, find_module, reachable
 from vqa_cache.keys import json_digest
 
-CODE = Path(__file__).parent
+RUN = "train.computation"
 
 
-def code_digest(extra: tuple[Path, ...] = ()) -> str:
-    """Hex digest over the Python files of this package and over a user's own files."""
+def code_digest(main: str = RUN, components: Iterable[str] = ()) -> str:
+    """Hex digest over the source files that a computation can execute.
+
+    Args:
+        main: the module that defines it.
+        components: names of components; the files behind a user's own ("my_file:MyHead") count.
+    """
+    start = find_module(main)
+    assert start is not None, main
+    named = ((name.partition(":")[0], user_file(name)) for name in components)
+    own = [Module(name, path) for name, path in named if path is not None]
     digest = hashlib.sha256()
-    for path in [*sorted(CODE.rglob("*.py")), *extra]:
-        name = str(path.relative_to(CODE)) if path.is_relative_to(CODE) else path.name
-        content = path.read_bytes()
-        digest.update(f"{name} {len(content)}\n".encode() + content)
+    for module in reachable([start, *own]):
+        content = module.path.read_bytes()
+        digest.update(f"{module.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 
-def user_files(config: Config) -> tuple[Path, ...]:
-    """Files of a user's own components that a config names."""
-    named: Iterable[Path | None] = (
-        user_file(getattr(config, section).name) for section in COMPONENTS
-    )
-    return tuple(sorted({path for path in named if path is not None}))
+def component_names(config: Config) -> list[str]:
+    """The names of fusion, head, loss, optimiser and schedule."""
+    return [getattr(config, section).name for section in COMPONENTS]
 
 
 def identity_of(config: Config, data_digest: str) -> dict[str, str]:
@@ -36,7 +41,7 @@ def identity_of(config: Config, data_digest: str) -> dict[str, str]:
     return {
         "config": json_digest(config.identity()),
         "data": data_digest,
-        "code": code_digest(user_files(config)),
+        "code": code_digest(components=component_names(config)),
     }
 
 

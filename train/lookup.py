@@ -64,12 +64,15 @@ def user_module(module_name: str) -> ModuleType:
 
 def options_of(factory: Factory) -> dict[str, tuple[Any, Any]]:
     """Options of a factory: name -> (type, default); the default is `inspect.Parameter.empty`
-    where a value is required."""
-    target = factory.__init__ if inspect.isclass(factory) else factory
-    types = typing.get_type_hints(target)
-    return {
+    where a value is required. A class that hands `**options` on has those of the class it
+    extends, too."""
+    types = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    parameters = inspect.signature(factory).parameters
+    hands_on = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    inherited = options_of(factory.__mro__[1]) if inspect.isclass(factory) and hands_on else {}
+    return inherited | {
         name: (types.get(name, Any), parameter.default)
-        for name, parameter in inspect.signature(factory).parameters.items()
+        for name, parameter in parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
 

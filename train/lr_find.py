@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from train.command_line import run_command
+from train.command_line import HELP, cache_option, json_option, overrides_argument, run_command
 from train.errors import ConfigError, TrainError
 
 if TYPE_CHECKING:
@@ -30,15 +30,15 @@ class Tried:
     cross_entropy: float | None
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=HELP)
 @click.argument("experiment")
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--low", type=float, default=1e-5, show_default=True, help="Lowest rate.")
-@click.option("--high", type=float, default=1.0, show_default=True, help="Highest rate.")
-@click.option("--rates", type=click.IntRange(min=2), default=RATES, show_default=True)
-@click.option("--epochs", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@overrides_argument
+@click.option("--low", type=float, default=1e-5, help="Lowest rate.")
+@click.option("--high", type=float, default=1.0, help="Highest rate.")
+@click.option("--rates", type=click.IntRange(min=2), default=RATES)
+@click.option("--epochs", type=click.IntRange(min=1), default=1)
+@cache_option
+@json_option
 def command(
     experiment: str,
     overrides: tuple[str, ...],

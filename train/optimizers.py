@@ -15,9 +15,9 @@ from torch import nn
 from train.lookup import Factory, find_factory
 
 OPTIMIZERS: dict[str, str] = {
-    "adamw": "train.optimizers:adamw",
-    "adam": "train.optimizers:adam",
-    "sgd": "train.optimizers:sgd",
+    "adamw": "train.optimizers:AdamW",
+    "adam": "train.optimizers:Adam",
+    "sgd": "train.optimizers:Sgd",
 }
 SCHEDULES: dict[str, str] = {
     "constant": "train.optimizers:constant",
@@ -35,46 +35,6 @@ def lookup(name: str) -> Factory:
 def lookup_schedule(name: str) -> Factory:
     """The schedule of that name. Raises TrainError with the known ones."""
     return find_factory(SCHEDULES, name, "schedule")
-
-
-def adamw(
-    model: nn.Module,
-    *,
-    lr: float,
-    weight_decay: float = 0.01,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-) -> Optimizer:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
-    kernel = torch._fused_adamw_
-    return Adam(model, kernel, lr, weight_decay, beta1=beta1, beta2=beta2, eps=eps)
-
-
-def adam(
-    model: nn.Module,
-    *,
-    lr: float,
-    weight_decay: float = 0.0,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-) -> Optimizer:
-    """Adam (Kingma and Ba 2015, arXiv:1412.6980); weight decay is added to the gradient."""
-    kernel = torch._fused_adam_
-    return Adam(model, kernel, lr, weight_decay, beta1=beta1, beta2=beta2, eps=eps)
-
-
-def sgd(
-    model: nn.Module,
-    *,
-    lr: float,
-    weight_decay: float = 0.0,
-    momentum: float = 0.9,
-    nesterov: bool = False,
-) -> Optimizer:
-    """Stochastic gradient descent with momentum; weight decay is added to the gradient."""
-    return Sgd(model, lr, weight_decay, momentum=momentum, nesterov=nesterov)
 
 
 class Optimizer(ABC):
@@ -143,19 +103,22 @@ class Optimizer(ABC):
 
 
 class Adam(Optimizer):
-    """Adam and AdamW, which differ in the kernel."""
+    """Adam (Kingma and Ba 2015, arXiv:1412.6980); weight decay is added to the gradient."""
+
+    kernel: Callable[..., None] = staticmethod(torch._fused_adam_)
 
     def __init__(
         self,
         model: nn.Module,
-        kernel: Callable[..., None],
+        *,
         lr: float,
-        weight_decay: float,
-        **options: float,
+        weight_decay: float = 0.0,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
     ) -> None:
         super().__init__(model, lr, weight_decay)
-        self.kernel = kernel
-        self.options = options
+        self.options = {"beta1": beta1, "beta2": beta2, "eps": eps}
 
     def _update(
         self,
@@ -186,11 +149,26 @@ class Adam(Optimizer):
             torch._foreach_sub_(steps, [found_inf] * len(steps))
 
 
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
+
+    kernel = staticmethod(torch._fused_adamw_)
+
+    def __init__(self, model: nn.Module, *, weight_decay: float = 0.01, **options: float) -> None:
+        super().__init__(model, weight_decay=weight_decay, **options)
+
+
 class Sgd(Optimizer):
-    """Gradient descent with momentum."""
+    """Stochastic gradient descent with momentum; weight decay is added to the gradient."""
 
     def __init__(
-        self, model: nn.Module, lr: float, weight_decay: float, *, momentum: float, nesterov: bool
+        self,
+        model: nn.Module,
+        *,
+        lr: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.9,
+        nesterov: bool = False,
     ) -> None:
         if nesterov and not momentum:
             raise ValueError("nesterov needs a momentum above 0")

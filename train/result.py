@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from train.computation import Computed
 from train.config import Experiment
 from train.device import environment
 from train.fit import Fitted
@@ -18,20 +19,18 @@ from train.training_data import TrainingData
 def compose(
     experiment: Experiment,
     data: TrainingData,
-    fitted: Fitted,
+    computed: Computed,
     *,
     run_id: str,
-    metrics: Mapping[str, Any],
-    baselines: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All of result.json."""
-    config = experiment.config
+    config, fitted = experiment.config, computed.fitted
     return {
         "run_id": run_id,
         "experiment": experiment.name,
         "dataset": config.features.dataset,
-        "metrics": dict(metrics),
-        "baselines": dict(baselines),
+        "metrics": computed.metrics,
+        "baselines": computed.baselines,
         "best": {
             "epoch": fitted.epoch,
             "metric": "accuracy",

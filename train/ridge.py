@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import torch
 
-from train.command_line import run_command
+from train.command_line import HELP, cache_option, json_option, overrides_argument, run_command
 from train.errors import TrainError
 from train.ridge_path import PATH, Column, Inputs, RidgePath, check_stop, moments
 
@@ -162,10 +162,10 @@ def rank(
     return sorted(heads, key=lambda head: -head.accuracy), reasons
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.command(context_settings=HELP)
+@overrides_argument
+@cache_option
+@json_option
 def command(overrides: tuple[str, ...], cache: Path, as_json: bool) -> None:
     """Rank the tables of a cache by closed-form heads on each, and on each image-text pair.
 

@@ -27,7 +27,7 @@ def lanes_against_single_runs(rounds: int) -> dict[str, float]:
         TrainingStep(
             model,
             CrossEntropy(),
-            optimizers.adamw(model, lr=1e-3),
+            optimizers.AdamW(model, lr=1e-3),
             schedule=schedule,
             seed=seed,
         )

@@ -68,9 +68,10 @@ class LaneModel(nn.Module):
 
 
 def can_stack(model: nn.Module) -> bool:
-    """Whether every module of a model has a form with lanes."""
-    leaves = (nn.Linear, nn.BatchNorm1d, Dropout, nn.ReLU, nn.Sequential)
-    return all(isinstance(module, (*leaves, *STACKABLE)) for module in model.modules())
+    """Whether every module of a model has a form with lanes. A class that extends one of those may
+    compute something else, and has none."""
+    known = (nn.Linear, nn.BatchNorm1d, Dropout, nn.ReLU, nn.Sequential, *STACKABLE)
+    return all(type(module) in known for module in model.modules())
 
 
 def stack(modules: Sequence[nn.Module]) -> nn.Module:

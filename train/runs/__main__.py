@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from train.command_line import (
+    HELP,
+    cache_option,
+    json_option,
+    overrides_argument,
+    runs_option,
+)
 from train.errors import TrainError
 from train.runs import database
 from train.runs.registry import Registry, open_registry
@@ -22,17 +28,6 @@ from train.runs.tabular import print_curves, print_json, print_rows, text_of
 
 ALWAYS = ("run", "status", "seed")
 HEADLINES = tuple(f"metrics.{split}.accuracy" for split in ("val", "held_out", "test"))
-_PATH = click.Path(path_type=Path)
-
-runs_option: Callable[..., Any] = click.option(
-    "--runs", type=_PATH, default=Path("runs"), show_default=True, help="The folder of all runs."
-)
-cache_option: Callable[..., Any] = click.option(
-    "--cache", type=_PATH, default=Path("cache"), show_default=True
-)
-json_option: Callable[..., Any] = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object."
-)
 
 
 def opened(runs: Path) -> Registry:
@@ -46,7 +41,7 @@ def closed_at_end(registry: Registry) -> Registry:
     return registry
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings=HELP)
 def command() -> None:
     """Look at runs, compare them, queue trainings."""
 
@@ -187,7 +182,7 @@ def validate(run: tuple[str, ...], pending: bool, as_json: bool, cache: Path, ru
 
 @command.command()
 @click.argument("experiment", required=False)
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@overrides_argument
 @click.option("--remove", type=int, metavar="JOB", help="Take a job out of the queue.")
 @json_option
 @cache_option
@@ -249,7 +244,7 @@ def work(wait: bool, runs: Path) -> None:
 
 
 @command.command()
-@click.option("--older-than", default="30d", show_default=True, help="Such as 90m, 12h, 30d, 2w.")
+@click.option("--older-than", default="30d", help="Such as 90m, 12h, 30d, 2w.")
 @click.option("--yes", is_flag=True, help="Really remove; otherwise only say what would go.")
 @json_option
 @runs_option

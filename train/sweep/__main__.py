@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from train.command_line import run_command
+from train.command_line import HELP, cache_option, json_option, run_command, runs_option
 from train.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TRIALS = 32  # where --trials is not given
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=HELP)
 @click.argument("words", nargs=-1, required=True, metavar="EXP... KEY=V1,V2...")
 @click.option("--trials", type=click.IntRange(min=1), help=f"Of each experiment; {TRIALS}.")
 @click.option(
@@ -29,34 +29,30 @@ TRIALS = 32  # where --trials is not given
     "--pruner",
     type=click.Choice(["none", "halving"]),
     default="none",
-    show_default=True,
     help="halving stops the worse half of a pack after 1/8, 1/4 and 1/2 of the epochs.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0)
 @click.option(
     "--lanes",
     type=click.IntRange(min=1),
     default=32,
-    show_default=True,
     help="Trials that share a pass at most.",
 )
 @click.option(
     "--winners",
     type=click.IntRange(min=0),
     default=1,
-    show_default=True,
     help="Best trials of each experiment that are trained again alone, with three seeds.",
 )
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
     default="local",
-    show_default=True,
     help="ray trains whole packs on a cluster: a local one, or RAY_ADDRESS.",
 )
-@click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True)
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@cache_option
+@runs_option
+@json_option
 def command(
     words: tuple[str, ...],
     trials: int | None,
