@@ -21,7 +21,7 @@ from train.step import Batch, Precision, forward
 from train.tables import ItemRows, ResidentTable, beside, device_of
 from train.vocabulary import Vocabulary
 
-EVALUATION_BATCH = 4096
+EVALUATION_BATCH = 1024  # its logits stay in the processor's cache; 4,096 take a fifth longer
 
 
 @dataclass(frozen=True)
