@@ -43,7 +43,7 @@ def test_a_finished_run_is_not_trained_again(
 ) -> None:
     first = run_of(tmp_path, cache)
     before = (first / "result.json").stat().st_mtime_ns
-    monkeypatch.setattr("train.computation.fit", None)
+    monkeypatch.setattr("train.trainer.fit", None)
     assert run_of(tmp_path, cache) == first
     assert run_of(tmp_path, cache, "baselines=off", "load=map", "train.keep_last=7") == first
     assert (first / "result.json").stat().st_mtime_ns == before

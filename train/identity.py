@@ -1,33 +1,33 @@
-"""What makes a run the same run: its config, the data it reads, the code that computes it."""
+"""What makes a run the same run: its config, the data it reads, the code that trains it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
 from train.config import COMPONENTS, Config
 from train.lookup import user_file
-from train.source import Module, find_module, reachable
+from train.user_code import with_imports
 from vqa_cache.keys import json_digest
 
-RUN = "train.computation"
+CODE = Path(__file__).parent
 
 
-def code_digest(main: str = RUN, components: Iterable[str] = ()) -> str:
-    """Hex digest over the source files that a computation can execute.
+def code_digest(components: Iterable[str] = ()) -> str:
+    """Hex digest over the Python files of this package and over a user's own files.
 
     Args:
-        main: the module that defines it.
-        components: names of components; the files behind a user's own ("my_file:MyHead") count.
+        components: their names; behind a user's own ("my_file:MyHead") stand its file and what that
+            imports from the working directory.
     """
-    start = find_module(main)
-    assert start is not None, main
-    named = ((name.partition(":")[0], user_file(name)) for name in components)
-    own = [Module(name, path) for name, path in named if path is not None]
+    named = (user_file(name) for name in components)
+    own = {path for file in named if file is not None for path in with_imports(file)}
     digest = hashlib.sha256()
-    for module in reachable([start, *own]):
-        content = module.path.read_bytes()
-        digest.update(f"{module.name} {len(content)}\n".encode() + content)
+    for root, paths in ((CODE, set(CODE.rglob("*.py"))), (Path.cwd(), own)):
+        for path in sorted(paths):
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(root)} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 
@@ -41,7 +41,7 @@ def identity_of(config: Config, data_digest: str) -> dict[str, str]:
     return {
         "config": json_digest(config.identity()),
         "data": data_digest,
-        "code": code_digest(components=component_names(config)),
+        "code": code_digest(component_names(config)),
     }
 
 

@@ -9,7 +9,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from train.computation import Computed
 from train.config import Experiment
 from train.device import environment
 from train.fit import Fitted
@@ -19,18 +18,20 @@ from train.training_data import TrainingData
 def compose(
     experiment: Experiment,
     data: TrainingData,
-    computed: Computed,
+    fitted: Fitted,
     *,
     run_id: str,
+    metrics: Mapping[str, Any],
+    baselines: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All of result.json."""
-    config, fitted = experiment.config, computed.fitted
+    config = experiment.config
     return {
         "run_id": run_id,
         "experiment": experiment.name,
         "dataset": config.features.dataset,
-        "metrics": computed.metrics,
-        "baselines": computed.baselines,
+        "metrics": dict(metrics),
+        "baselines": dict(baselines),
         "best": {
             "epoch": fitted.epoch,
             "metric": "accuracy",

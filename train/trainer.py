@@ -10,14 +10,16 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 import vqa_cache
-from train.computation import compute_run
+from train.baselines import run_baselines
 from train.config import Experiment
 from train.errors import TrainError
-from train.fit import Watch
+from train.evaluate import measure, predictions, run_model
+from train.fit import Fitted, Watch, fit
 from train.lock import locked
 from train.order import along
 from train.progress import say
@@ -73,14 +75,7 @@ def train(
         index()
         watch = Watch(console, stopping=stopping, row=events.row, evaluated=index)
         try:
-            computed = compute_run(
-                experiment,
-                data,
-                folder=folder.path,
-                write_predictions=folder.write_predictions,
-                watch=watch,
-            )
-            result = compose(experiment, data, computed, run_id=folder.path.name)
+            result = train_and_measure(experiment, data, folder, watch)
             result["throughput"]["load_seconds"] = load_seconds
             folder.finish(result)
         except TrainError as error:
@@ -113,6 +108,32 @@ def tables_told(data: TrainingData) -> str:
     return "; ".join(told) or in_memory
 
 
+def train_and_measure(
+    experiment: Experiment, data: TrainingData, folder: RunFolder, watch: Watch
+) -> dict[str, Any]:
+    """Train the model and its baselines; the run's result."""
+    fitted = fit(
+        experiment.config,
+        data,
+        modalities=data.tables,
+        what=experiment.name,
+        folder=folder.path,
+        watch=watch,
+    )
+    metrics = evaluate_parts(experiment, data, fitted, folder, stopping=watch.stopping)
+    others = Watch(watch.console, stopping=watch.stopping)
+    baselines = run_baselines(experiment.config, data, runs=folder.path.parent, watch=others)
+    fitted.snapshots.finish(fitted.score)
+    return compose(
+        experiment,
+        data,
+        fitted,
+        run_id=folder.path.name,
+        metrics=metrics,
+        baselines=baselines,
+    )
+
+
 def tell(
     experiment: Experiment, data: TrainingData, folder: RunFolder, *, console: Console
 ) -> None:
@@ -127,3 +148,23 @@ def tell(
         say(console, note)
     for other in unfinished_with_other_code(experiment, folder):
         say(console, f"{other} is unfinished too, but other code began it: left alone")
+
+
+def evaluate_parts(
+    experiment: Experiment,
+    data: TrainingData,
+    fitted: Fitted,
+    folder: RunFolder,
+    *,
+    stopping: Callable[[], bool],
+) -> dict[str, Any]:
+    """`metrics` of the result: every part evaluated once, with the selected weights. Predictions
+    of every part but train go into the run's folder."""
+    metrics = {}
+    precision = data.precision
+    for name, part in data.parts.items():
+        outputs = run_model(fitted.model, part, data.tables, precision, stopping=stopping)
+        metrics[name] = measure(part, outputs, data.vocabulary)
+        if name != "train":
+            folder.write_predictions(name, predictions(part, outputs, data.vocabulary))
+    return metrics

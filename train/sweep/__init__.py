@@ -7,7 +7,6 @@ pack.py        settings that share a pass: groups, and training one group
 engine.py      where packs are trained: here, or (engine_ray.py) on a cluster
 record.py      the sweep's folder and trials.jsonl, the only record
 winners.py     the best trials, trained alone
-campaign.py    the trials: propose, train, record, round by round
-run.py         the main path: id, trials, winners
+run.py         the main path: propose, train, record, and the winners
 report.py      tables and JSON
 """
