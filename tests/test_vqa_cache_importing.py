@@ -360,6 +360,6 @@ def test_the_folder_and_the_name_are_checked(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", FIXED)
     (tmp_path / "k.txt").write_text("\n".join(f"{n:032x}" for n in range(4)))
     how: dict[str, Any] = {"ids": tmp_path / "k.txt"}
-    assert "needs the images' folder" in run(tmp_path, "npy", tmp_path / "x.npy", **how).stderr
+    assert "needs --images FOLDER" in run(tmp_path, "npy", tmp_path / "x.npy", **how).stderr
     named = run(tmp_path, "npy", tmp_path / "x.npy", key_by="key", encoder="a:b", **how)
     assert "--encoder 'a:b': expected letters" in named.stderr

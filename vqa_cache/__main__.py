@@ -36,7 +36,10 @@ class OneLineErrors(click.Group):
             return super().main(args, *rest, **extra)
         except CacheError as error:
             click.echo(f"error: {error}", err=True)
-            sys.exit(1)
+        except OSError as error:  # a full disk, a folder that may not be written to
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"error: {where}{error.strerror or error}", err=True)
+        sys.exit(1)
 
 
 cache_argument: Callable[..., Any] = click.argument(
@@ -216,7 +219,7 @@ def gc(cache: str, yes: bool, minutes: float, as_json: bool) -> None:
         return
     for item in found:
         click.echo(f"{item.path}: {item.why}, {item.bytes:,} bytes")
-    done = "deleted" if yes or not found else "would be deleted: say --yes"
+    done = "deleted" if yes else "would be deleted: say --yes" if found else "to delete"
     click.echo(f"{len(found):,} items, {size / 1e6:,.1f} MB {done}")
 
 

@@ -105,8 +105,13 @@ def key_function(key_by: str, images: str | None) -> Callable[[str], tuple[bytes
         return lambda name: (text_key(name), nfc(name))
     if key_by == "key":
         return lambda name: (_parsed_key(name), "")
-    if images is None or not Path(images).is_dir():
-        raise CacheError(f"--images {images}: no folder; --key-by image needs the images' folder")
+    if images is None:
+        raise CacheError(
+            "--key-by image needs --images FOLDER, the folder of the images that the ids name; "
+            "where ids are texts or keys, say --key-by text or --key-by key"
+        )
+    if not Path(images).is_dir():
+        raise CacheError(f"--images {images}: no such folder; expected that of the images")
     named = _files_by_name(Path(images))
 
     def key_of(name: str) -> tuple[bytes, str]:
