@@ -254,8 +254,8 @@ def work(wait: bool, runs: Path) -> None:
 @json_option
 @runs_option
 def clean(older_than: str, yes: bool, as_json: bool, runs: Path) -> None:
-    """Remove unfinished and failed runs that nothing touched for long, and snapshots of finished
-    runs other than the best one."""
+    """Remove unfinished and failed runs that nothing touched for long, and, whatever their age,
+    snapshots of finished runs other than the best one."""
     from train.runs.cleaning import parse_age, removable, take_away
 
     registry = opened(runs)
