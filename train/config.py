@@ -54,6 +54,14 @@ class Component(BaseModel):
         return dict(self.model_extra or {})
 
 
+def hidden_widths(head: Component) -> list[int]:
+    """Widths of a head's hidden layers, as far as its option `hidden` tells: a head of one's own
+    may have a number there, or anything else."""
+    hidden = head.options.get("hidden", [])
+    widths = hidden if isinstance(hidden, list) else [hidden]
+    return [width for width in widths if type(width) is int]
+
+
 class Answers(Section):
     """Which answers there are to choose from.
 

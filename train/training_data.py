@@ -14,7 +14,7 @@ import torch
 
 from train import heads
 from train.blocks import BLOCK_SIZES, Blocks, BlockSizes, cut, in_row_order
-from train.config import Config, Experiment
+from train.config import Config, Experiment, hidden_widths
 from train.device import CPU, choose_device
 from train.errors import TrainError
 from train.examples import (
@@ -109,6 +109,12 @@ def load_data(
     splits = experiment_splits(cache, config.features.dataset, command)
     joined = {name: join(split, tables, command) for name, split in splits.items()}
     notes = [
+        f"{split.name}: holds the first {len(split):,} examples alone, as stage 1 was told "
+        f"--limit; all of them: {command}"
+        for split in splits.values()
+        if split.limit is not None and len(split) >= split.limit
+    ]
+    notes += [
         f"{part.split.name}: {part.left_out:,} of {len(part.split):,} examples left out, an item "
         "of theirs failed in stage 1 or is missing"
         for part in joined.values()
@@ -234,13 +240,13 @@ def _precision(
     tables: Mapping[str, Table], answers: int, config: Config, device: torch.device
 ) -> Precision:
     """For the first layer of the head: its first hidden layer, or its output."""
-    hidden = config.head.options.get("hidden") or [answers]
+    layers = [*hidden_widths(config.head), answers]
     return choose_precision(
         config.train.precision,
         device,
         rows=config.train.batch_size,
         inner=sum(math.prod(table.row_shape) for table in tables.values()),
-        outer=hidden[0],
+        outer=layers[0],
     )
 
 
