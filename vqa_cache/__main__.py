@@ -182,13 +182,18 @@ def withdraw_command(
     reason: str,
     as_json: bool,
 ) -> None:
-    """Serve rows of TABLE no more, nor encode them again. Their bytes stay in the shards."""
-    chosen = open_cache(cache).tables[table]
+    """Serve rows of TABLE no more, nor encode them again. Their bytes stay in the shards; small
+    pictures of withdrawn images are deleted."""
+    opened = open_cache(cache)
+    chosen = opened.tables[table]
     wanted = chosen_keys(chosen.modality, keys=keys, images=images, texts=texts)
     if not wanted:
         raise click.UsageError("name what to withdraw: --keys FILE, --image PATH or --text TEXT")
     before = len(chosen)
     withdraw(chosen.folder, chosen.id, wanted, reason)
+    for key in wanted:
+        if picture := opened.thumbnail(key.hex()):
+            remove(picture)
     after = len(Table(chosen.folder))
     told = {"table": chosen.name, "keys": len(set(wanted)), "rows": before - after, "left": after}
     if as_json:
