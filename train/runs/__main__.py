@@ -237,13 +237,14 @@ def _list_queue(jobs: list[dict[str, Any]], as_json: bool) -> None:
 def work(wait: bool, runs: Path) -> None:
     """Train what is queued, one job after another. SIGTERM or Ctrl-C: the job goes back."""
     from train.runs.queue import Queue
-    from train.runs.worker import STOPPED, Stop, Worker
+    from train.runs.worker import Stop, Worker
+    from vqa_cache.signals import EXIT_STOPPED
 
     with Stop() as stop:
         worker = Worker(Queue(closed_at_end(Registry.open(runs))), stop, click.echo, wait=wait)
         worker.work()
     if stop.asked:
-        sys.exit(STOPPED)
+        sys.exit(EXIT_STOPPED)
     if worker.failed:
         raise TrainError("\n".join(worker.failed))
 
