@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import begin, commit
 from test_train_small_cache import (
     FAILED,
     IMAGE,
@@ -174,6 +175,17 @@ def test_a_head_of_ones_own_may_call_anything_hidden(
     config = load_experiment(str(tmp_path / "tiny_mlp.toml")).config
     assert hidden_widths(config.head) == [3]
     assert hidden_widths(Component(name="my_file:MyHead", hidden="wide")) == []
+
+
+@pytest.mark.parametrize("load", ["map", "read"])
+def test_a_ragged_table_is_refused(tmp_path: Path, load: str) -> None:
+    """Mapped, a row would be any one token."""
+    build_cache(tmp_path / "cache", small_dataset())
+    table = begin(tmp_path / "cache", modality="text", tap="tokens", ragged=True, row_shape=(8,))
+    texts = [*QUESTIONS, "other"]
+    commit(table, texts, [np.ones((n + 1, 8), np.float16) for n in range(len(texts))])
+    with pytest.raises(TrainError, match=r"tokens.* is ragged .*tap=cls, mean"):
+        data_of(tmp_path, None, f"features.text={table.name}", f"load={load}")
 
 
 def test_questions_alone_do_not_need_the_images(tmp_path: Path) -> None:

@@ -101,7 +101,8 @@ def load_data(
 
     Raises:
         TrainError: a table, split or answer text is missing, or the cache is unfinished; the text
-            names the command of stage 1 that helps. Or the device cannot do the precision.
+            names the command of stage 1 that helps. Or a table is ragged, or the device cannot do
+            the precision.
     """
     device = device or choose_device()
     config, command = experiment.config, experiment.precompute
@@ -165,9 +166,15 @@ def find_tables(cache: Cache, features: Features, command: str) -> dict[str, Tab
 
 def _find(cache: Cache, spec: str, modality: str, command: str) -> Table:
     try:
-        return cache.find_table(spec, "image" if modality == "image" else "text")
+        table = cache.find_table(spec, "image" if modality == "image" else "text")
     except CacheError as error:
         raise TrainError(f"{error}; encode it with: {command}") from None
+    if table.ragged:
+        raise TrainError(
+            f"features: table {table.name} is ragged (rows of varying numbers of tokens), expected "
+            "one whose rows have one shape; name one with tap=cls, mean or grid="
+        )
+    return table
 
 
 def _answer_table(cache: Cache, config: Config, command: str) -> Table | None:
