@@ -36,10 +36,11 @@ class OneLineErrors(click.Group):
             return super().main(args, *rest, **extra)
         except CacheError as error:
             click.echo(f"error: {error}", err=True)
-        except OSError as error:  # a full disk, a folder that may not be written to
+            sys.exit(1)
+        except OSError as error:  # a disk that is full, a folder that may not be written
             where = f"{error.filename}: " if error.filename else ""
             click.echo(f"error: {where}{error.strerror or error}", err=True)
-        sys.exit(1)
+            sys.exit(1)
 
 
 cache_argument: Callable[..., Any] = click.argument(
