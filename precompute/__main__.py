@@ -19,7 +19,6 @@ from precompute.tables import EncoderSettings
 from vqa_cache.allocator import keep_freed_memory
 from vqa_cache.errors import CacheError
 from vqa_cache.signals import EXIT_STOPPED, StopSignal
-from vqa_cache.spec import parse_spec
 
 
 @click.command()
@@ -122,8 +121,6 @@ def _request(options: dict[str, Any]) -> Request:
         raise click.UsageError("name a --dataset, or an experiment with --for")
     if not (names["image"] or names["text"] or names["answer_text"]):
         raise click.UsageError("name at least one of --image, --text, --answer-text, or --for EXP")
-    for spec in (*names["image"], *names["text"], *names["answer_text"]):
-        parse_spec(spec)  # a misspelt one is told before all images are hashed
     same = ("root", "cache", "workers", "limit", "on_error", "retry_failed", "repair", "rehash")
     return Request(
         **names,

@@ -88,14 +88,6 @@ def test_unknown_keys_of_an_experiment(warm: Warm, tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_misspelt_encoder_is_told_before_anything_is_read(
-    warm: Warm, dataset: Path, tmp_path: Path
-) -> None:
-    arguments = (*where(dataset, tmp_path / "cache"), "--image", VIT, "--text", "minilm")
-    assert "unknown family 'minilm'; known: timm" in warm(*arguments).error_line()
-    assert not (tmp_path / "cache").exists()
-
-
 def test_a_folder_that_is_no_cache(warm: Warm, dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("important")
     told = warm(*where(dataset, tmp_path), "--image", VIT).error_line()
