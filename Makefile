@@ -17,7 +17,7 @@ DATASET  := $(if $(ON),features.dataset=$(ON))
 FEATURES := $(filter features.%,$(ARGS)) $(DATASET)
 STAGE1   := $(filter-out features.%,$(ARGS))
 
-.PHONY: help setup precompute train sweep bench test check notebook data clean
+.PHONY: help setup precompute train sweep bench test check notebook data
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'

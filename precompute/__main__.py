@@ -103,7 +103,7 @@ def main(**options: Any) -> None:
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error: {where}{error.strerror}; committed shards are kept", err=True)
+        click.echo(f"error: {where}{error.strerror or error}; committed shards are kept", err=True)
         sys.exit(1)
 
 

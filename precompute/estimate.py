@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,7 +43,10 @@ def estimate(request: Request) -> list[Estimate]:
     exists = (Path(request.cache) / "CACHE.json").exists()
     cache = open_cache(request.cache) if exists else None
     wanted = Wanted()
+    remembered = Path(request.cache) / "memo.sqlite"
     with TemporaryDirectory() as folder:
+        if remembered.is_file():  # a copy: known images are not hashed, and nothing is written
+            shutil.copy(remembered, folder)
         memo = Memo(Path(folder) / "memo.sqlite")
         for _split in collect_splits(request, dataset, memo, wanted):
             pass

@@ -170,7 +170,7 @@ def commit_split(
     )
     if new:
         keys = split.columns["image_keys"]
-        write_thumbnails(cache.path, keys, wanted.images, workers=request.workers)
+        write_thumbnails(cache, keys, wanted.images, workers=request.workers)
     extra = "" if split.annotated else ", unlabelled"
     if split.empty_answers:
         extra += f", {split.empty_answers:,} empty answers"

@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 
 from precompute.errors import ItemError
+from vqa_cache.cache import Cache
 from vqa_cache.durable import write_file
 from vqa_cache.keys import Keys, unpack_keys
 
@@ -15,16 +16,25 @@ COUNT = 64
 LONGER_SIDE = 96  # pixels
 
 
-def write_thumbnails(cache: Path, keys: Keys, images: Mapping[bytes, str], *, workers: int) -> None:
+def write_thumbnails(
+    cache: Cache, keys: Keys, images: Mapping[bytes, str], *, workers: int
+) -> None:
     """Keep pictures of the first COUNT images of a split that have none; unreadable ones are left
-    to the encoder to report.
+    to the encoder to report, and those withdrawn from any table have none.
 
     Args:
+        keys: of the split's images, uint8 [n, 16].
+        images: key -> path, at least for these.
         workers: threads that decode and write.
+
+    Raises:
+        DamagedError: a record of withdrawn rows is damaged.
     """
-    folder = cache / "thumbnails"
+    folder = cache.path / "thumbnails"
     folder.mkdir(exist_ok=True)
-    targets = {folder / f"{key.hex()}.jpg": images[key] for key in unpack_keys(keys[:COUNT])}
+    withdrawn = {key for table in cache.tables.values() for key in table.withdrawn}
+    wanted = [key for key in unpack_keys(keys[:COUNT]) if key not in withdrawn]
+    targets = {folder / f"{key.hex()}.jpg": images[key] for key in wanted}
     missing = [(target, path) for target, path in targets.items() if not target.exists()]
     with ThreadPoolExecutor(workers) as pool:
         for written in [pool.submit(_write, target, path) for target, path in missing]:

@@ -16,6 +16,7 @@ from warm_process import ROOT, Warm
 
 import vqa_cache
 from precompute import encoders
+from precompute.estimate import estimate
 from precompute.pipeline import Request, TableResult, precompute
 from precompute.tables import EncoderSettings
 from vqa_cache.keys import image_key
@@ -343,3 +344,14 @@ def test_the_seal_is_up_to_date(made: Path) -> None:
         seal = json.loads((table.folder / "seal.json").read_bytes())
         assert list(seal["records"]) == sorted(p.stem for p in (table.folder / "records").iterdir())
         assert len(Table(table.folder)) == len(table)
+
+
+def test_a_dry_run_does_not_hash_images_that_a_run_has_hashed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request("jsonl", str(dataset), str(tmp_path / "cache"), image=(RESNET,))
+    precompute(request, Told())
+    hashed: list[object] = []
+    monkeypatch.setattr("precompute.items.image_key", lambda path: hashed.append(path) or b"")
+    [found] = estimate(request)
+    assert (found.missing, hashed) == (0, [])

@@ -1,4 +1,4 @@
-"""The README's example of one's own data runs as it is typed."""
+"""The README's examples of one's own data and one's own head run as they are typed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -23,7 +24,27 @@ def _block(language: str, containing: str) -> str:
     return found[0]
 
 
-def test_jsonl_example(tmp_path: Path) -> None:
+def _typed(folder: Path, command: str, *more: str) -> dict[str, Any] | None:
+    """Run a line of the README in a folder; the result of the run that it names, if any."""
+    assert command.startswith("python -m ")
+    done = subprocess.run(
+        [sys.executable, *command.split()[1:], *more],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.strip().splitlines()[-1:]
+    if not last or not last[0].startswith("run: "):
+        return None
+    result: dict[str, Any] = json.loads(
+        (folder / last[0].removeprefix("run: ") / "result.json").read_text()
+    )
+    return result
+
+
+def test_own_data_and_own_head(tmp_path: Path) -> None:
     lines = _block("json", '"question"')
     assert len(lines.strip().splitlines()) == 4
     folder = tmp_path / "mydata"
@@ -34,17 +55,15 @@ def test_jsonl_example(tmp_path: Path) -> None:
         pixels = draw.integers(0, 256, size=(48, 64, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / json.loads(line)["image"])
 
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for command in _block("sh", "--dataset jsonl").replace("\\\n", " ").strip().splitlines():
-        assert command.startswith("python -m ")
-        done = subprocess.run(
-            [sys.executable, *command.split()[1:]],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-    run = tmp_path / done.stdout.strip().splitlines()[-1].removeprefix("run: ")
-    result = json.loads((run / "result.json").read_text())
+    commands = _block("sh", "--dataset jsonl").strip().splitlines()
+    result = [_typed(tmp_path, command) for command in commands][-1]
+    assert result is not None
     assert result["metrics"]["val"]["n"] >= 1
+
+    (tmp_path / "my_head.py").write_text(_block("python", "nn.Module"))
+    features = [word for word in commands[-1].split() if word.startswith("features.")]
+    [command] = _block("sh", "my_head:").strip().splitlines()
+    result = _typed(tmp_path, command, *features, "train.epochs=1", "baselines=off")
+    assert result is not None
+    config = (tmp_path / "runs" / result["run_id"] / "config.toml").read_text()
+    assert "experts = 8" in config

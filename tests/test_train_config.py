@@ -120,6 +120,8 @@ def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
         "answers.other=maybe",
         "features.image=tim:resnet18",
         "sede=1",
+        "epochs=3",
+        "lr=0.1",
         "nonsense",
     )
     expected = [
@@ -129,6 +131,8 @@ def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
         "train.batch_size = 'many': expected a valid integer",
         "train.epoch = 3: unknown key; did you mean epochs?",
         "sede = 1: unknown key; did you mean seed?",
+        "epochs = 3: unknown key; did you mean train.epochs?; known: seed, data_seed",
+        "lr = 0.1: unknown key; did you mean optimizer.lr?",
         "fusion.name: unknown fusion 'conkat'; did you mean concat?; known: concat, product",
         "head.drop_out = 0.5: unknown key; did you mean dropout",
         "head.dropout = 'high': expected a valid number",

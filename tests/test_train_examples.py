@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import begin, commit
 from test_train_small_cache import (
     FAILED,
     IMAGE,
@@ -24,10 +25,11 @@ from test_train_small_cache import (
     small_dataset,
     text_row,
     write_experiment,
+    write_items,
 )
 
 import vqa_cache
-from train.config import load_experiment
+from train.config import Component, hidden_widths, load_experiment
 from train.errors import TrainError
 from train.evaluate import gather
 from train.examples import held_out_images, image_groups
@@ -145,6 +147,45 @@ def test_failed_images_are_left_out_and_counted(tmp_path: Path) -> None:
         "tiny/train: 5 of 200 examples left out, an item of theirs failed in stage 1 or is missing",
         "tiny/test: 5 of 60 examples left out, an item of theirs failed in stage 1 or is missing",
     ]
+
+
+def test_a_split_that_was_limited_is_told(tmp_path: Path) -> None:
+    dataset = small_dataset()
+    data_of(tmp_path, dataset)
+    folder = tmp_path / "cache" / "examples" / "tiny" / "train"
+    write_items(folder, dataset.splits["train"], True, limit=201)  # more than there are
+    assert data_of(tmp_path).notes == []
+    write_items(folder, dataset.splits["train"][:50], True, limit=50)
+    [note] = data_of(tmp_path).notes
+    assert note.startswith("tiny/train: holds the first 50 examples alone, as stage 1 was told")
+
+
+def test_a_head_of_ones_own_may_call_anything_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_file.py").write_text(
+        "import torch\n"
+        "class MyHead(torch.nn.Linear):\n"
+        "    def __init__(self, in_features, num_answers, *, hidden: int | str = 3):\n"
+        "        super().__init__(in_features, num_answers)\n"
+    )
+    data = data_of(tmp_path, head='name = "my_file:MyHead"')
+    assert len(data.vocabulary) == 6
+    config = load_experiment(str(tmp_path / "tiny_mlp.toml")).config
+    assert hidden_widths(config.head) == [3]
+    assert hidden_widths(Component(name="my_file:MyHead", hidden="wide")) == []
+
+
+@pytest.mark.parametrize("load", ["map", "read"])
+def test_a_ragged_table_is_refused(tmp_path: Path, load: str) -> None:
+    """Mapped, a row would be any one token."""
+    build_cache(tmp_path / "cache", small_dataset())
+    table = begin(tmp_path / "cache", modality="text", tap="tokens", ragged=True, row_shape=(8,))
+    texts = [*QUESTIONS, "other"]
+    commit(table, texts, [np.ones((n + 1, 8), np.float16) for n in range(len(texts))])
+    with pytest.raises(TrainError, match=r"tokens.* is ragged .*tap=cls, mean"):
+        data_of(tmp_path, None, f"features.text={table.name}", f"load={load}")
 
 
 def test_questions_alone_do_not_need_the_images(tmp_path: Path) -> None:

@@ -152,4 +152,5 @@ def test_what_cannot_be_ranked_is_told(cache: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: no table can be trained on: ")
-    assert "no split other/train; the cache has: tiny/test, tiny/train" in done.stderr
+    assert done.stderr.count("no split other/train; the cache has: tiny/test, tiny/train") == 1
+    assert "add it with: python -m precompute --dataset other --image ENC" in done.stderr

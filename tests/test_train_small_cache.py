@@ -171,7 +171,7 @@ def write_table(
     writer.commit()
 
 
-def write_items(folder: Path, items: list[Item], annotated: bool) -> None:
+def write_items(folder: Path, items: list[Item], annotated: bool, limit: int | None = None) -> None:
     """Commit the columns of a split."""
 
     def coded(values: Sequence[str | None]) -> tuple[np.ndarray, list[str]]:
@@ -206,7 +206,8 @@ def write_items(folder: Path, items: list[Item], annotated: bool) -> None:
     if any(len(item.images) > 1 for item in items):
         counts = [len(item.images) for item in items]
         columns["image_offsets"] = np.cumsum([0, *counts], dtype=np.int64)
-    write_split(folder, columns, examples=len(items), annotated=annotated, limit=None, skipped=[])
+    said: dict[str, Any] = {"annotated": annotated, "limit": limit, "skipped": []}
+    write_split(folder, columns, examples=len(items), **said)
 
 
 def write_experiment(folder: Path, name: str = "tiny_mlp", **sections: str) -> Path:

@@ -56,7 +56,7 @@ def add_garbage(root: Path) -> set[str]:
 
 
 def test_a_dry_run_tells_and_deletes_nothing(root: Path) -> None:
-    assert run(root, "--minutes", 0).stdout == "0 items, 0.0 MB deleted\n"
+    assert run(root, "--minutes", 0).stdout == "0 items, 0.0 MB to delete\n"
     add_garbage(root)
     before = files(root)
     result = run(root, "--minutes", 0)

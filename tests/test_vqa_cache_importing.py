@@ -356,10 +356,22 @@ def test_a_broken_file_is_one_line(
     assert not (tmp_path / "evil").exists()
 
 
+def test_a_name_with_a_dot_is_not_cut_short(tmp_path: Path, images: Path) -> None:
+    (images / NAMES[0]).rename(images / "street.jpg")
+    (images / NAMES[1]).rename(images / "street.night.jpg")
+    np.save(tmp_path / "x.npy", FIXED[:2])
+    (tmp_path / "ids.txt").write_text("street.night\nstreet\n")
+    ids = tmp_path / "ids.txt"
+    table = imported(tmp_path, "npy", tmp_path / "x.npy", images=images, ids=ids)["features"]
+    for number, name in enumerate(("street.night.jpg", "street.jpg")):
+        row = table[vqa_cache.image_key(images / name)]
+        np.testing.assert_array_equal(row.float().numpy(), FIXED[number])
+
+
 def test_the_folder_and_the_name_are_checked(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", FIXED)
     (tmp_path / "k.txt").write_text("\n".join(f"{n:032x}" for n in range(4)))
     how: dict[str, Any] = {"ids": tmp_path / "k.txt"}
-    assert "needs the images' folder" in run(tmp_path, "npy", tmp_path / "x.npy", **how).stderr
+    assert "needs --images FOLDER" in run(tmp_path, "npy", tmp_path / "x.npy", **how).stderr
     named = run(tmp_path, "npy", tmp_path / "x.npy", key_by="key", encoder="a:b", **how)
     assert "--encoder 'a:b': expected letters" in named.stderr

@@ -110,3 +110,19 @@ def test_one_damaged_split_does_not_hide_the_rest(root: Path) -> None:
     assert isinstance(result.exception, SystemExit | None)
     if result.exit_code:
         assert "d/test" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("export", "layer2", "/dev/null/out", "--npy"), "error: /dev/null/out: Not a directory"),
+        (("import", "npy", "rows.npy", "--encoder", "e"), "error: --key-by image needs --images"),
+    ],
+)
+def test_what_the_system_or_an_option_refuses_is_one_line(
+    root: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    result = run(*arguments, "--cache", root)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(told)
+    assert result.stderr.count("\n") == 1

@@ -122,6 +122,7 @@ def test_features() -> None:
         ("image/timm.resnet18/layer2-grid4/float16@0123abcd", True),
         ("float16@0123abcd", True),
         ("text/", True),
+        ("image/timm.hf-hub:org--model/pooled/float16@0123abcd", True),
         ("timm:resnet18", False),
         ("foo:bar", False),
         ("timm", False),

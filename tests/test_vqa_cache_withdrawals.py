@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,19 @@ def test_stage_1_does_not_bring_an_image_back(dataset: Path, tmp_path: Path) -> 
     [table] = vqa_cache.open(cache).tables.values()
     assert (len(table), len(table.tensor())) == (9, 9)
     assert np.isin(vqa_cache.image_key(picture), list(table.withdrawn))
+
+
+def test_no_small_picture_is_left_or_made_again(dataset: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    request = Request("jsonl", str(dataset), str(cache), image=(RESNET,))
+    precompute(request, ConsoleReporter(quiet=True))
+    picture = dataset / "images" / "3.jpg"
+    key = vqa_cache.image_key(picture).hex()
+    assert vqa_cache.open(cache).thumbnail(key)
+    assert run("timm", "--cache", cache, "--image", picture).exit_code == 0
+    assert vqa_cache.open(cache).thumbnail(key) is None
+    # another generation of the split, which writes the pictures that lack
+    precompute(replace(request, limit=9), ConsoleReporter(quiet=True))
+    opened = vqa_cache.open(cache)
+    assert opened.thumbnail(key) is None
+    assert len(list((cache / "thumbnails").iterdir())) == 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -29,7 +30,22 @@ def build_model(config: Config, data: TrainingData, modalities: Iterable[str]) -
     if takes(heads.lookup(config.head.name), "answer_vectors"):
         arguments.append(data.answer_vectors)
     model = AnswerModel(join, _make("head", heads.lookup, config.head, *arguments))
+    check_logits(model, sizes, len(data.vocabulary), config.head.name)
     return model.to(data.device)
+
+
+def check_logits(model: AnswerModel, sizes: Mapping[str, int], answers: int, head: str) -> None:
+    """Raises TrainError where the head gives other than one logit an answer: one of a user's own
+    with more of them would train, and be wrong."""
+    inputs = {modality: torch.zeros(2, width) for modality, width in sizes.items()}
+    with torch.no_grad():
+        shape = list(model.eval()(inputs).shape)
+    model.train()
+    if shape != [2, answers]:
+        raise TrainError(
+            f"head {head!r}: gives logits {shape} for 2 examples and {answers} answers; expected "
+            f"[2, {answers}]"
+        )
 
 
 def build_step(
@@ -84,8 +100,17 @@ def check_batch_norm(model: nn.Module, bounds: list[tuple[int, int]]) -> None:
 
 
 def _make(section: str, lookup: Callable[[str], Factory], chosen: Component, *given: Any) -> Any:
+    factory = lookup(chosen.name)
     try:
-        return lookup(chosen.name)(*given, **chosen.options)
+        inspect.signature(factory).bind(*given, **chosen.options)
+    except TypeError as error:
+        known = f"{lookup.__module__.replace('.', '/')}.py"
+        raise TrainError(
+            f"{section} {chosen.name!r}: {error}; it is given {len(given)} arguments, {known} says "
+            "which"
+        ) from None
+    try:
+        return factory(*given, **chosen.options)
     except ValueError as error:
         raise TrainError(f"{section} {chosen.name!r}: {error}") from None
 

@@ -10,6 +10,7 @@ import inspect
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +52,14 @@ class Component(BaseModel):
     def options(self) -> dict[str, Any]:
         """The factory's options."""
         return dict(self.model_extra or {})
+
+
+def hidden_widths(head: Component) -> list[int]:
+    """Widths of a head's hidden layers, as far as its option `hidden` tells: a head of one's own
+    may have a number there, or anything else."""
+    hidden = head.options.get("hidden", [])
+    widths = hidden if isinstance(hidden, list) else [hidden]
+    return [width for width in widths if type(width) is int]
 
 
 class Answers(Section):
@@ -285,10 +294,9 @@ def _line(problem: Any, values: Mapping[str, Any]) -> str:
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         siblings = _known_keys(location[:-1])
-        return (
-            f"{key} = {problem['input']!r}: unknown key{did_you_mean(location[-1], siblings)}; "
-            f"known: {', '.join(siblings)}"
-        )
+        inside = [] if location[:-1] else _sections_with(key, values)
+        hint = f"; did you mean {inside[0]}?" if inside else did_you_mean(location[-1], siblings)
+        return f"{key} = {problem['input']!r}: unknown key{hint}; known: {', '.join(siblings)}"
     if problem["type"] == "missing":
         return f"{key}: missing"
     return f"{key} = {problem['input']!r}: {_expected(problem['msg'])}"
@@ -299,6 +307,17 @@ def _known_keys(section: list[str]) -> list[str]:
     for part in section:
         model = model.model_fields[part].annotation
     return list(model.model_fields)
+
+
+def _sections_with(key: str, values: Mapping[str, Any]) -> list[str]:
+    """Dotted keys that end in a key which was given without its section."""
+    found = [f"{name}.{key}" for name in ("features", "answers", "train")
+             if key in _known_keys([name])]  # fmt: skip
+    for section, lookup in COMPONENTS.items():
+        with suppress(TrainError, KeyError, TypeError):  # a wrong section has a line of its own
+            if key in options_of(lookup(values[section]["name"])):
+                found.append(f"{section}.{key}")
+    return found
 
 
 def _expected(message: str) -> str:

@@ -65,11 +65,17 @@ def headline_split(result: Mapping[str, Any]) -> str:
 
 
 def print_result(result: Mapping[str, Any], console: Console) -> None:
-    """A small table: each split's accuracy beside its baselines."""
+    """A small table: each split's accuracy, with its standard error, beside its baselines."""
     baselines = [name for name in result["baselines"] if name != "reasons"]
     title = f"{result['experiment']} on {result['dataset']}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("split", "accuracy", "n", "ceiling", *(b.replace("_", "\n") for b in baselines)):
+    for name in (
+        "split",
+        "accuracy ± se",
+        "n",
+        "ceiling",
+        *(b.replace("_", "\n") for b in baselines),
+    ):
         table.add_column(name, justify="left" if name == "split" else "right", no_wrap=True)
     for split, metrics in result["metrics"].items():
         per_baseline = [(result["baselines"][name] or {}).get(split) or {} for name in baselines]

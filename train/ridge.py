@@ -145,7 +145,8 @@ def rank(
         features = values["features"]
         features |= {name: spec for name, spec in (("image", image), ("text", text)) if spec}
         config = check(values, errors)
-        experiment = Experiment("ridge", config, "python -m precompute")
+        command = f"python -m precompute --dataset {config.features.dataset} --image ENC --text ENC"
+        experiment = Experiment("ridge", config, command)
         name = " + ".join(filter(None, (image, text)))
         try:
             data = load_data(experiment, cache, device=CPU)
@@ -157,7 +158,7 @@ def rank(
         say(console, f"{name}: accuracy {head.accuracy:.4f}")
         heads.append(head)
     if not heads:
-        listed = "; ".join(reasons.values()) or f"{cache.path} has no tables"
+        listed = "; ".join(dict.fromkeys(reasons.values())) or f"{cache.path} has no tables"
         raise TrainError(f"no table can be trained on: {listed}")
     return sorted(heads, key=lambda head: -head.accuracy), reasons
 

@@ -5,7 +5,6 @@ No DataLoader: a batch is one `index_select` a table, straight into its columns 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +16,7 @@ import torch
 from train.blocks import Blocks, Windows
 from train.device import free_memory
 from train.mapped_rows import MappedRows
+from train.memory import available_memory
 from train.read_ahead import ReadAhead
 from vqa_cache.device import CPU
 
@@ -239,15 +239,3 @@ def residence(load: Load, needed: int, device: torch.device) -> torch.device | N
         return device
     in_memory = load == "read" or (load == "auto" and needed <= available_memory() // 2)
     return CPU if in_memory else None
-
-
-def available_memory() -> int:
-    """Bytes that can be used without swapping."""
-    try:
-        with open("/proc/meminfo") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -14,7 +14,7 @@ import torch
 
 from train import heads
 from train.blocks import BLOCK_SIZES, Blocks, BlockSizes, cut, in_row_order
-from train.config import Config, Experiment
+from train.config import Config, Experiment, hidden_widths
 from train.errors import TrainError
 from train.examples import (
     Joined,
@@ -101,7 +101,8 @@ def load_data(
 
     Raises:
         TrainError: a table, split or answer text is missing, or the cache is unfinished; the text
-            names the command of stage 1 that helps. Or the device cannot do the precision.
+            names the command of stage 1 that helps. Or a table is ragged, or the device cannot do
+            the precision.
     """
     device = device or choose_device()
     config, command = experiment.config, experiment.precompute
@@ -109,6 +110,12 @@ def load_data(
     splits = experiment_splits(cache, config.features.dataset, command)
     joined = {name: join(split, tables, command) for name, split in splits.items()}
     notes = [
+        f"{split.name}: holds the first {len(split):,} examples alone, as stage 1 was told "
+        f"--limit; all of them: {command}"
+        for split in splits.values()
+        if split.limit is not None and len(split) >= split.limit
+    ]
+    notes += [
         f"{part.split.name}: {part.left_out:,} of {len(part.split):,} examples left out, an item "
         "of theirs failed in stage 1 or is missing"
         for part in joined.values()
@@ -159,9 +166,15 @@ def find_tables(cache: Cache, features: Features, command: str) -> dict[str, Tab
 
 def _find(cache: Cache, spec: str, modality: str, command: str) -> Table:
     try:
-        return cache.find_table(spec, "image" if modality == "image" else "text")
+        table = cache.find_table(spec, "image" if modality == "image" else "text")
     except CacheError as error:
         raise TrainError(f"{error}; encode it with: {command}") from None
+    if table.ragged:
+        raise TrainError(
+            f"features: table {table.name} is ragged (rows of varying numbers of tokens), expected "
+            "one whose rows have one shape; name one with tap=cls, mean or grid="
+        )
+    return table
 
 
 def _answer_table(cache: Cache, config: Config, command: str) -> Table | None:
@@ -234,13 +247,13 @@ def _precision(
     tables: Mapping[str, Table], answers: int, config: Config, device: torch.device
 ) -> Precision:
     """For the first layer of the head: its first hidden layer, or its output."""
-    hidden = config.head.options.get("hidden") or [answers]
+    layers = [*hidden_widths(config.head), answers]
     return choose_precision(
         config.train.precision,
         device,
         rows=config.train.batch_size,
         inner=sum(math.prod(table.row_shape) for table in tables.values()),
-        outer=hidden[0],
+        outer=layers[0],
     )
 
 

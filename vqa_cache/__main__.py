@@ -37,6 +37,10 @@ class OneLineErrors(click.Group):
         except CacheError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
+        except OSError as error:  # a disk that is full, a folder that may not be written
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"error: {where}{error.strerror or error}", err=True)
+            sys.exit(1)
 
 
 cache_argument: Callable[..., Any] = click.argument(
@@ -180,13 +184,18 @@ def withdraw_command(
     reason: str,
     as_json: bool,
 ) -> None:
-    """Serve rows of TABLE no more, nor encode them again. Their bytes stay in the shards."""
-    chosen = open_cache(cache).tables[table]
+    """Serve rows of TABLE no more, nor encode them again. Their bytes stay in the shards; small
+    pictures of withdrawn images are deleted."""
+    opened = open_cache(cache)
+    chosen = opened.tables[table]
     wanted = chosen_keys(chosen.modality, keys=keys, images=images, texts=texts)
     if not wanted:
         raise click.UsageError("name what to withdraw: --keys FILE, --image PATH or --text TEXT")
     before = len(chosen)
     withdraw(chosen.folder, chosen.id, wanted, reason)
+    for key in wanted:
+        if picture := opened.thumbnail(key.hex()):
+            remove(picture)
     after = len(Table(chosen.folder))
     told = {"table": chosen.name, "keys": len(set(wanted)), "rows": before - after, "left": after}
     if as_json:
@@ -217,7 +226,7 @@ def gc(cache: str, yes: bool, minutes: float, as_json: bool) -> None:
         return
     for item in found:
         click.echo(f"{item.path}: {item.why}, {item.bytes:,} bytes")
-    done = "deleted" if yes or not found else "would be deleted: say --yes"
+    done = "deleted" if yes else "would be deleted: say --yes" if found else "to delete"
     click.echo(f"{len(found):,} items, {size / 1e6:,.1f} MB {done}")
 
 

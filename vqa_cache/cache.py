@@ -219,7 +219,7 @@ def open_cache(path: str | Path) -> Cache:
         read_record(root / "CACHE.json", "")
     except (FileNotFoundError, NotADirectoryError):
         raise NotACacheError(
-            f"{root}: no cache here (no CACHE.json); make one with: "
+            f"{root}: no cache here (no CACHE.json); name its folder, or make one with: "
             f"python -m precompute --for cosine_answers --cache {root}"
         ) from None
     return Cache(root)

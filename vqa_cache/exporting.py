@@ -139,7 +139,7 @@ def _write_safetensors(table: Table, folder: Path) -> list[Path]:
         small |= text_arrays("text", table.texts())
     header: dict[str, Any] = {"__metadata__": {"vqa_cache": canonical_json(table.record).decode()}}
     end = 0
-    shapes = {"rows": (table.dtype, _shape(table), int(np.prod(_shape(table))) * _item(table))}
+    shapes = {"rows": (table.dtype, _shape(table), _shape(table)[0] * table.row_bytes)}
     shapes |= {name: (str(data.dtype), data.shape, data.nbytes) for name, data in small.items()}
     for name, (dtype, shape, size) in shapes.items():
         header[name] = {
@@ -159,10 +159,6 @@ def _write_safetensors(table: Table, folder: Path) -> list[Path]:
             file.write(data.tobytes())
 
     return [_stream(folder / "rows.safetensors", write)]
-
-
-def _item(table: Table) -> int:
-    return 4 if table.dtype == "float32" else 2
 
 
 def _stream(path: Path, write: Callable[[BinaryIO], object]) -> Path:

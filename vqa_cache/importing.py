@@ -105,21 +105,26 @@ def key_function(key_by: str, images: str | None) -> Callable[[str], tuple[bytes
         return lambda name: (text_key(name), nfc(name))
     if key_by == "key":
         return lambda name: (_parsed_key(name), "")
-    if images is None or not Path(images).is_dir():
-        raise CacheError(f"--images {images}: no folder; --key-by image needs the images' folder")
+    if images is None:
+        raise CacheError(
+            "--key-by image needs --images FOLDER, the folder of the images that the ids name; "
+            "where ids are texts or keys, say --key-by text or --key-by key"
+        )
+    if not Path(images).is_dir():
+        raise CacheError(f"--images {images}: no such folder; expected that of the images")
     named = _files_by_name(Path(images))
 
+    @functools.cache  # features and boxes ask alike, and a key means reading the image
     def key_of(name: str) -> tuple[bytes, str]:
         direct = Path(images, name)
-        found = {direct} if direct.is_file() else named.get(Path(name).stem, named.get(name, set()))
+        # the whole name first: of "img.v2" the stem is "img", perhaps another image
+        found = {direct} if direct.is_file() else named.get(name, named.get(Path(name).stem, set()))
         if len(found) != 1:
             what = f"{len(found)} files" if found else "no file"
             raise CacheError(f"id {name!r}: {what} of this name under {images}")
         return image_key(next(iter(found))), ""
 
-    return functools.cache(
-        key_of
-    )  # features and boxes ask alike, and a key means reading the image
+    return key_of
 
 
 def _parsed_key(name: str) -> bytes:

@@ -158,6 +158,6 @@ class Features(BaseModel):
 
 
 def is_table_name(text: str) -> bool:
-    """Whether a text is meant as the (short) name of a table: it then has an `@` and its type or no
-    family before a colon."""
-    return text.partition(":")[0] not in FAMILIES and ":" not in text
+    """Whether a text is meant as the (short) name of a table: it begins like one, or has no colon,
+    which every spec has, and is no family's name."""
+    return text.startswith(("image/", "text/")) or (":" not in text and text not in FAMILIES)

@@ -232,13 +232,14 @@ def _list_queue(jobs: list[dict[str, Any]], as_json: bool) -> None:
 def work(wait: bool, runs: Path) -> None:
     """Train what is queued, one job after another. SIGTERM or Ctrl-C: the job goes back."""
     from train.runs.queue import Queue
-    from train.runs.worker import STOPPED, Stop, Worker
+    from train.runs.worker import Stop, Worker
+    from vqa_cache.signals import EXIT_STOPPED
 
     with Stop() as stop:
         worker = Worker(Queue(closed_at_end(Registry.open(runs))), stop, click.echo, wait=wait)
         worker.work()
     if stop.asked:
-        sys.exit(STOPPED)
+        sys.exit(EXIT_STOPPED)
     if worker.failed:
         raise TrainError("\n".join(worker.failed))
 
@@ -249,8 +250,8 @@ def work(wait: bool, runs: Path) -> None:
 @json_option
 @runs_option
 def clean(older_than: str, yes: bool, as_json: bool, runs: Path) -> None:
-    """Remove unfinished and failed runs that nothing touched for long, and snapshots of finished
-    runs other than the best one."""
+    """Remove unfinished and failed runs that nothing touched for long, and, whatever their age,
+    snapshots of finished runs other than the best one."""
     from train.runs.cleaning import parse_age, removable, take_away
 
     registry = opened(runs)

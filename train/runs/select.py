@@ -163,4 +163,6 @@ def find_run(registry: Registry, text: str) -> str:
             "`python -m train.runs ls` lists them"
         )
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    raise TrainError(f"{text!r} means several runs: {', '.join(found[:_NAMED])}{more}")
+    raise TrainError(
+        f"{text!r} means several runs: {', '.join(found[:_NAMED])}{more}; type more of the id"
+    )

@@ -20,8 +20,8 @@ from typing import BinaryIO
 
 from train.runs.layout import QUEUE_LOGS
 from train.runs.queue import Job, Queue, worker_name
+from vqa_cache.signals import EXIT_STOPPED
 
-STOPPED = 128 + signal.SIGTERM  # 143, the exit code after saving
 _LOOK_EVERY = 0.2  # seconds
 _ASK_EVERY = 2.0  # seconds between looks at an empty queue
 _GRACE = 2.0  # a machine that goes down stops training and worker at nearly the same moment
@@ -96,7 +96,7 @@ class Worker:
         if not kept:
             self.say(f"job {job.id}: another worker has it, this one let go")
             return
-        if child.returncode in (STOPPED, -signal.SIGTERM) and not self.stop.asked:
+        if child.returncode in (EXIT_STOPPED, -signal.SIGTERM) and not self.stop.asked:
             self._sleep(_GRACE)
         if self.stop.asked and child.returncode != 0:
             self.queue.hand_back(job, self.name)
@@ -167,6 +167,6 @@ def _end_with(parent: int) -> Callable[[], None] | None:
     def prepare() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before the line above
-            os._exit(STOPPED)
+            os._exit(EXIT_STOPPED)
 
     return prepare

@@ -20,7 +20,7 @@ from train.build import (
     check_batch_norm,
     trainable,
 )
-from train.config import Config
+from train.config import Config, hidden_widths
 from train.device import rng_devices
 from train.errors import DivergedError, Stopped
 from train.evaluate import EVALUATION_BATCH, Outputs, batches_of, evaluated, gather
@@ -95,7 +95,7 @@ def group(configs: Sequence[Config], lanes: int) -> list[list[int]]:
 def most_lanes(config: Config) -> int:
     """Lanes whose activations take at most ACTIVATION_BYTES. A function of the config alone, as
     packs must not depend on what a machine has free."""
-    widths = config.answers.k + sum(config.head.options.get("hidden") or [])
+    widths = config.answers.k + sum(hidden_widths(config.head))
     each = config.train.batch_size * widths * COPIES * torch.float32.itemsize
     return max(1, ACTIVATION_BYTES // each)
 
