@@ -43,6 +43,7 @@ precompute: $(STAMP) data  ## stage 1: encode what the experiment EXP needs and 
 	$(PY) -m precompute --for $(EXP) $(FEATURES) $(STAGE1)
 
 train: $(STAMP) data  ## stage 1, then train the experiment EXP [ON=dataset] [ARGS="..."]
+	@$(PY) -m train --check $(EXP) $(DATASET) $(ARGS)
 	$(PY) -m precompute --for $(EXP) $(FEATURES)
 	$(PY) -m train $(EXP) $(DATASET) $(ARGS)
 

@@ -27,7 +27,7 @@ import vqa_cache
 from train import baselines as baselines_module
 from train.__main__ import command, main
 from train.config import load_experiment
-from train.errors import TrainError
+from train.errors import ConfigError, TrainError
 from train.fit import Watch, fit
 from train.runs import folder as runs_module
 from train.runs.folder import load_run
@@ -104,6 +104,16 @@ def test_load_gives_config_and_result(tmp_path: Path, cache: Path) -> None:
         train.load(path)
     with pytest.raises(TrainError, match=r"no result.json; no run is there"):
         train.load(tmp_path / "absent")
+
+
+def test_checking_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fine = CliRunner().invoke(command, ["--check", "mlp_answers", "train.epochs=3", "--seeds", "2"])
+    assert (fine.exit_code, fine.output) == (0, "")
+    wrong = CliRunner().invoke(command, ["--check", "mlp_answers", "trian.epochs=3"])
+    assert isinstance(wrong.exception, ConfigError)
+    assert "trian" in str(wrong.exception)
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------- baselines

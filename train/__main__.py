@@ -20,6 +20,7 @@ from train.command_line import HELP, cache_option, overrides_argument, run_comma
 @runs_option
 @click.option("--list", "list_", is_flag=True, help="List the experiments and stop.")
 @click.option("--json", "as_json", is_flag=True, help="With --list: as one JSON object.")
+@click.option("--check", is_flag=True, help="Only say what is wrong with EXPERIMENT and KEYs.")
 def command(
     experiment: str | None,
     overrides: tuple[str, ...],
@@ -29,6 +30,7 @@ def command(
     runs: Path,
     list_: bool,
     as_json: bool,
+    check: bool,
 ) -> None:
     """Train EXPERIMENT (a name from --list, or a TOML file) on the rows of a cache.
 
@@ -41,6 +43,10 @@ def command(
         list_experiments(as_json)
     elif experiment is None:
         raise click.UsageError("name an experiment; --list shows them")
+    elif check:
+        from train.config import load_experiment
+
+        load_experiment(experiment, list(overrides))
     else:
         train_seeds(experiment, overrides, seeds=seeds, new=new, cache=cache, runs=runs)
 
