@@ -59,6 +59,10 @@ RANDOM_BERT = "hf:bert:random=0:num_hidden_layers=1:num_attention_heads=2:interm
         ),
         ("timm:test_resnet:random=0:size=32:grid=40", r"grid=40 .*1x1"),
         ("timm:test_resnet:weights=/no/such.pth", r"/no/such\.pth"),
+        ("timm:resnet18.a9_in1k", r"resnet18 has no tag 'a9_in1k'; its tags: .*resnet18\.a1_in1k"),
+        ("timm:resnet18.a9_in1k:random=0", r"resnet18 has no tag 'a9_in1k'"),
+        ("timm:test_resnet:random=0:tap=layer2:grid=99", r"^encoder timm:.*grid=99 asks for more"),
+        (TOKENIZER, r"image processor.* a model of images is named with --image .* texts with"),
         (f"{RANDOM_VIT}:hidden_size=wide", r"hidden_size"),
         (f"{RANDOM_VIT}:hidden_size=-1", r"hidden_size"),
         (f"{RANDOM_VIT}:hidden_size=32:breadth=3", r"no size 'breadth'"),
@@ -152,6 +156,15 @@ class Evil:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (str(self.witness),)
+
+
+def test_weights_of_no_tensors_are_told_without_the_librarys_advice(tmp_path: Path) -> None:
+    """torch's own text tells how to load a pickle all the same."""
+    (tmp_path / "x.pth").write_bytes(b"no tensors")
+    with pytest.raises(
+        PrecomputeError, match=r"x\.pth is no file of tensors alone; save the model"
+    ):
+        load(f"timm:test_resnet:weights={tmp_path / 'x.pth'}")
 
 
 @pytest.mark.parametrize("family", ["timm", "dir"])

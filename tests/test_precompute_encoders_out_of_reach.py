@@ -16,6 +16,7 @@ from loopback_hub import COMMIT, LoopbackHub
 from warm_process import ROOT
 
 from precompute.encoders import FAMILIES, load_encoder
+from precompute.encoders import hub as hub_module
 from precompute.errors import PrecomputeError
 from vqa_cache.spec import Modality, parse_spec
 
@@ -153,6 +154,12 @@ def test_a_model_that_the_hub_has_not(asked: LoopbackHub) -> None:
         load_encoder(parse_spec("hf:someone/else"), "image")
     with pytest.raises(PrecomputeError, match="cannot be had"):
         load_encoder(parse_spec("hf:no//name"), "image")
+
+
+def test_the_hub_is_asked_for_a_tokenizer_before_the_model_is_made(asked: LoopbackHub) -> None:
+    spec = parse_spec("hf:bert:random=0:tokenizer=hf:someone/words")
+    with pytest.raises(PrecomputeError, match=r"encoder hf:someone/words: .* has no model"):
+        hub_module.check_reachable(spec)
 
 
 def test_what_was_downloaded_serves_when_the_hub_is_gone(

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from precompute.encoders.options import tokenizer_option
 from precompute.errors import EncoderError
 from vqa_cache.spec import EncoderSpec
 
@@ -30,6 +31,10 @@ _OTHER_WAYS = (
     "without a model hub name a local folder (dir:FOLDER, made by save_pretrained), an installed "
     "package (pkg:PACKAGE/FOLDER), weights=FILE, or a seeded untrained model (random=0)"
 )
+_WHAT_A_FOLDER_NEEDS = (
+    "a model of images is named with --image and has its image processor in the folder, one of "
+    "texts with --text and its tokenizer; save_pretrained of each writes them"
+)
 
 
 def check_reachable(spec: EncoderSpec) -> None:
@@ -38,6 +43,8 @@ def check_reachable(spec: EncoderSpec) -> None:
     Raises:
         EncoderError: what the spec needs can be had neither from the hub nor from its local cache.
     """
+    if "tokenizer" in spec.options:
+        check_reachable(tokenizer_option(spec))
     place, _ = spec.location
     if place or {"random", "weights"} & spec.options.keys():
         return
@@ -190,8 +197,10 @@ def clear_errors(spec: EncoderSpec) -> Iterator[None]:
 
 def cannot_be_had(spec: EncoderSpec, reason: object) -> EncoderError:
     """The error of a spec whose files are out of reach."""
+    place, _ = spec.location
+    ways = _WHAT_A_FOLDER_NEEDS if place else _OTHER_WAYS
     return EncoderError(
-        f"encoder {spec}: its weights or files cannot be had ({_short(reason)}); {_OTHER_WAYS}"
+        f"encoder {spec}: its weights or files cannot be had ({_short(reason)}); {ways}"
     )
 
 
