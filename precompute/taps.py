@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from precompute.errors import PrecomputeError
+from precompute.errors import OutOfReachError, PrecomputeError
 from vqa_cache.errors import CacheError
 from vqa_cache.spec import EncoderSpec, Modality, default_tap, parse_spec
 
@@ -94,6 +94,8 @@ def survey(spec: EncoderSpec, modality: Modality) -> Survey:
     for name in names:
         try:
             loaded = load_encoder(replace(found.spec, tap=name), modality)
+        except OutOfReachError:  # for every tap, and each would ask the hub again
+            raise
         except PrecomputeError as error:
             failure = failure or error
             found.refused[name] = str(error)
@@ -209,6 +211,8 @@ def _survey_either(spec: EncoderSpec, modality: Modality | None) -> Survey:
         return survey(spec, known[-1])
     try:
         return survey(spec, "image")
+    except OutOfReachError:
+        raise
     except PrecomputeError as error:
         try:
             return survey(spec, "text")

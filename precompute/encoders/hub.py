@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from precompute.encoders.options import tokenizer_option
-from precompute.errors import EncoderError
+from precompute.errors import EncoderError, OutOfReachError
 from vqa_cache.spec import EncoderSpec
 
 _SECONDS_TO_ANSWER = 4.0
@@ -41,7 +41,8 @@ def check_reachable(spec: EncoderSpec) -> None:
     """Call before a spec that may download is loaded and, if possible, before torch is imported.
 
     Raises:
-        EncoderError: what the spec needs can be had neither from the hub nor from its local cache.
+        OutOfReachError: what the spec needs can be had neither from the hub nor from its local
+            cache.
     """
     if "tokenizer" in spec.options:
         check_reachable(tokenizer_option(spec))
@@ -57,7 +58,7 @@ def check_reachable(spec: EncoderSpec) -> None:
         return
     _greeting = _greet()
     if spec.family == "open_clip" and _nothing_downloaded() and (reason := _no_answer()):
-        raise cannot_be_had(spec, reason)
+        raise out_of_reach(spec, reason)
 
 
 def repository(spec: EncoderSpec) -> str:
@@ -72,8 +73,8 @@ def check_files(spec: EncoderSpec, name: str, *files: str) -> None:
     not give it, the local cache is all that the libraries are told to use.
 
     Raises:
-        EncoderError: the hub does not answer, refuses, or has no such repository or revision, and
-            none of the files is in the local cache.
+        OutOfReachError: the hub does not answer, refuses, or has no such repository or revision,
+            and none of the files is in the local cache.
     """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
@@ -84,12 +85,12 @@ def check_files(spec: EncoderSpec, name: str, *files: str) -> None:
             for file in files
         )
     except HFValidationError as error:
-        raise cannot_be_had(spec, error) from None
+        raise out_of_reach(spec, error) from None
     reason = _refusal(spec, name, files[0])
     if reason is None:
         return
     if not kept:
-        raise cannot_be_had(spec, reason)
+        raise out_of_reach(spec, reason)
     _go_offline()
 
 
@@ -193,6 +194,11 @@ def clear_errors(spec: EncoderSpec) -> Iterator[None]:
         raise
     except Exception as error:  # the hub's clients raise OSError, ValueError and their own
         raise cannot_be_had(spec, error) from error
+
+
+def out_of_reach(spec: EncoderSpec, reason: object) -> OutOfReachError:
+    """The error of a spec of which the hub gives nothing."""
+    return OutOfReachError(str(cannot_be_had(spec, reason)))
 
 
 def cannot_be_had(spec: EncoderSpec, reason: object) -> EncoderError:
