@@ -48,6 +48,8 @@ RANDOM_BERT = "hf:bert:random=0:num_hidden_layers=1:num_attention_heads=2:interm
             r"no block named 'layer9'; the model has: .*layer1",
         ),
         ("timm:test_resnet:random=0:grid=x", r"grid=x: expected a whole number"),
+        ("timm:test_resnet:random=0:tap=layer2:grid=0", r"grid=0: expected a whole number >= 1"),
+        ("timm:test_resnet:random=0:size=0", r"size=0: expected a whole number >= 1"),
         ("timm:test_resnet:random=-1", r"random=-1: expected a whole number"),
         ("timm:test_resnet:random=\u00b2", r"random=\u00b2: expected a whole number"),
         ("timm:test_resnet:random=" + "9" * 30, r"random"),

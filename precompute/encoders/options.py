@@ -20,15 +20,15 @@ def check_options(spec: EncoderSpec, known: Collection[str]) -> None:
             )
 
 
-def integer_option(spec: EncoderSpec, name: str, default: int) -> int:
-    """An option's value >= 0. Raises EncoderError where it is no whole number."""
+def integer_option(spec: EncoderSpec, name: str, default: int, *, least: int = 0) -> int:
+    """An option's value >= `least`. Raises EncoderError where it is no such whole number."""
     text = spec.options.get(name)
     if text is None:
         return default
     # isdigit alone takes a superscript; a seed has 64 bits
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) >= least):
         raise EncoderError(
-            f"encoder {spec}: option {name}={text}: expected a whole number >= 0 "
+            f"encoder {spec}: option {name}={text}: expected a whole number >= {least} "
             "of at most 18 digits"
         )
     return int(text)

@@ -166,7 +166,7 @@ class TimmImages(Encoder):
 
         self._transform = create_transform(**self._data, is_training=False)
         self._pool = ImagePooling(
-            grid=integer_option(spec, "grid", 0),
+            grid=integer_option(spec, "grid", 0, least=1),
             prefix_tokens=getattr(module, "num_prefix_tokens", 0),
             channels_last=getattr(module, "output_fmt", "NCHW") == "NHWC",
         )
@@ -229,7 +229,7 @@ def _data_config(spec: EncoderSpec, module: torch.nn.Module) -> dict[str, Any]:
     from timm.data import resolve_model_data_config
 
     data: dict[str, Any] = resolve_model_data_config(module)
-    size = integer_option(spec, "size", 0)
+    size = integer_option(spec, "size", 0, least=1)
     if size:
         data["input_size"] = (3, size, size)
     if "interpolation" in spec.options:
