@@ -101,6 +101,21 @@ def test_an_encoder_that_cannot_be_is_told_before_images_are_read(
     assert not (tmp_path / "cache").exists()
 
 
+def test_an_error_of_h5py_is_one_line(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("Unable to synchronously open file\n(more)")
+
+    monkeypatch.setattr("precompute.__main__.precompute", fails)
+    typed = map(str, where(dataset, tmp_path / "cache"))
+    result = CliRunner().invoke(main, [*typed, "--text", BERT])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: Unable to synchronously open file; committed shards are kept\n"
+    )
+
+
 def test_unknown_keys_of_an_experiment(warm: Warm, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[features]\nimages = "timm:resnet18"\n')

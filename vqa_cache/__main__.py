@@ -39,7 +39,8 @@ class OneLineErrors(click.Group):
             sys.exit(1)
         except OSError as error:  # a disk that is full, a folder that may not be written
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"error: {where}{error.strerror or error}", err=True)
+            what = error.strerror or str(error).partition("\n")[0]  # h5py's have no strerror
+            click.echo(f"error: {where}{what}", err=True)
             sys.exit(1)
 
 
