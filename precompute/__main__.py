@@ -103,7 +103,8 @@ def main(**options: Any) -> None:
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error: {where}{error.strerror or error}; committed shards are kept", err=True)
+        what = error.strerror or str(error).partition("\n")[0]  # h5py's have no strerror
+        click.echo(f"error: {where}{what}; committed shards are kept", err=True)
         sys.exit(1)
 
 

@@ -11,6 +11,10 @@ class EncoderError(PrecomputeError):
     """An encoder cannot be loaded, or lacks what was asked of it."""
 
 
+class OutOfReachError(EncoderError):
+    """The hub does not give an encoder, whatever its tap or modality."""
+
+
 class ItemError(PrecomputeError):
     """An image or text that cannot be encoded; with `--on-error skip` it becomes a record."""
 

@@ -18,6 +18,7 @@ from precompute.plan import make_plan
 from vqa_cache.cache import Cache, open_cache
 from vqa_cache.identity import find_by_id
 from vqa_cache.memo import Memo
+from vqa_cache.table import Table
 
 _MINIMUM_SECONDS = 0.5
 
@@ -56,9 +57,12 @@ def estimate(request: Request) -> list[Estimate]:
 
 def _estimate_job(request: Request, cache: Cache | None, job: Job) -> Estimate:
     from precompute.encoders import load_encoder
+    from precompute.numerics import Numerics
+    from vqa_cache.device import choose_device
 
     encoder = load_encoder(job.spec, job.modality)
     identity = encoder.identity(request.settings.stored)
+    encoder.to(choose_device())
     table = find_by_id(cache, identity.id) if cache is not None else None
     missing = list(job.sources)
     if table is not None:
@@ -66,7 +70,9 @@ def _estimate_job(request: Request, cache: Cache | None, job: Job) -> Estimate:
         missing = [key for shard in plan.shards for key in shard.keys]
     item = 4 if identity.dtype == "float32" else 2
     row_bytes = int(np.prod(encoder.row_shape)) * item
-    seconds, rows = _measure(encoder, [job.sources[key] for key in missing[:64]])
+    sources = [job.sources[key] for key in missing[:64]]
+    numerics = Numerics(_precision(request, encoder, table)) if sources else Numerics("fp32")
+    seconds, rows = _measure(encoder, numerics, sources)
     return Estimate(
         identity.table_name(encoder.label),
         len(job.sources),
@@ -76,14 +82,20 @@ def _estimate_job(request: Request, cache: Cache | None, job: Job) -> Estimate:
     )
 
 
-def _measure(encoder: Any, sources: list[str]) -> tuple[float, float]:
+def _precision(request: Request, encoder: Any, table: Table | None) -> Any:
+    """What a run would compute in: as the table recorded, as asked for, or as a probe chooses."""
+    from precompute.computing import choose_computing
+
+    if table is not None:
+        return table.record["precision"]
+    return choose_computing(encoder, request.settings).precision
+
+
+def _measure(encoder: Any, numerics: Any, sources: list[str]) -> tuple[float, float]:
     """Seconds and, of a ragged table, tokens an item, of the first missing items; for at least half
     a second where there are enough."""
     from precompute.errors import ItemError
-    from precompute.numerics import Numerics
-    from vqa_cache.device import choose_device
 
-    encoder.to(choose_device())
     prepared = []
     start = time.perf_counter()
     for source in sources:
@@ -94,7 +106,7 @@ def _measure(encoder: Any, sources: list[str]) -> tuple[float, float]:
     if not prepared:
         return 0.0, 0.0
     prepare_seconds = (time.perf_counter() - start) / len(prepared)
-    numerics, size, done = Numerics("fp32"), encoder.batch_size, 0
+    size, done = encoder.batch_size, 0
     numerics.encode(encoder, prepared[:size])  # the first batch warms up
     start = time.perf_counter()
     for first in range(0, len(prepared), size):

@@ -14,7 +14,9 @@ from typing import Literal, Protocol
 from data.example import Dataset
 from data.registry import open_dataset
 from precompute.cores import usable_cores
+from precompute.encoders.options import tokenizer_option
 from precompute.errors import PrecomputeError
+from precompute.folders import local_folder
 from precompute.items import ImageHashing, SplitColumns, Wanted, collect_split
 from precompute.plan import Plan, make_plan
 from precompute.tables import EncoderSettings, OpenedTable, open_table
@@ -103,17 +105,30 @@ def precompute(
         Stopped: `stopping` became true.
     """
     dataset = open_dataset(request.dataset, request.root)
+    check_specs(request)
     cache = create_cache(request.cache)
     remove_stale_temporaries(cache.path)
     memo = Memo(cache.path / "memo.sqlite")
     try:
         wanted = commit_splits(request, cache, dataset, memo, reporter)
+        todo = jobs(request, wanted)
+        for job in todo[1:]:  # a mistake in the last is told now, not after hours of the first
+            open_job(request, cache, memo, job)
         return [
-            encode_table(request, cache, memo, job, reporter, stopping)
-            for job in jobs(request, wanted)
+            fill_table(request, open_job(request, cache, memo, job), job, reporter, stopping)
+            for job in todo
         ]
     finally:
         memo.close()
+
+
+def check_specs(request: Request) -> None:
+    """Raise SpecError or EncoderError for what no encoder can be, before any image is read."""
+    for text in (*request.image, *request.text, *request.answer_text):
+        spec = parse_spec(text)
+        local_folder(spec)
+        if "tokenizer" in spec.options:
+            local_folder(tokenizer_option(spec))
 
 
 def commit_splits(
@@ -132,6 +147,11 @@ def collect_splits(
     """Read every split that was asked for; fills `wanted` on the way."""
     known = dataset.splits()
     splits = request.splits or tuple(known)
+    if not splits:
+        raise PrecomputeError(
+            f"{dataset.name}: no split under {dataset.root}; files expected: "
+            f"python -m data tree {dataset.name} {dataset.root}"
+        )
     for name in splits:
         if name not in known:
             raise PrecomputeError(
@@ -197,19 +217,11 @@ def jobs(request: Request, wanted: Wanted) -> list[Job]:
     return image_jobs + [Job(parse_spec(spec), "text", items) for spec, items in texts.items()]
 
 
-def encode_table(
-    request: Request,
-    cache: Cache,
-    memo: Memo,
-    job: Job,
-    reporter: Reporter,
-    stopping: Callable[[], bool],
-) -> TableResult:
-    """Find or begin the table of an encoder and fill it."""
-    opened = open_table(
+def open_job(request: Request, cache: Cache, memo: Memo, job: Job) -> OpenedTable:
+    """Find or begin the table of an encoder."""
+    return open_table(
         cache, memo, job.spec, job.modality, request.settings, remembered=not request.rehash
     )
-    return fill_table(request, opened, job, reporter, stopping)
 
 
 def fill_table(

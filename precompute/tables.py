@@ -154,29 +154,21 @@ def _new_settings(
     """Everything that a new table's record says beside its identity."""
     import torch
 
-    from precompute.batch_plan import choose_batch_plan
-    from precompute.canaries import measure, prepared_canaries
-    from precompute.numerics import Numerics, choose_precision
+    from precompute.canaries import measure
+    from precompute.computing import choose_computing
+    from precompute.numerics import Numerics
     from vqa_cache.device import choose_device, device_name
 
     encoder.to(choose_device())
-    precision = settings.precision
-    plan, probe = choose_batch_plan(
-        encoder,
-        prepared_canaries(encoder),
-        settings.batch_size,
-        Numerics("fp32" if precision == "auto" else precision),
-    )
-    if precision == "auto":
-        precision = choose_precision(encoder, probe)
-    measured = measure(encoder, Numerics(precision), settings.stored)
+    computing = choose_computing(encoder, settings)
+    measured = measure(encoder, Numerics(computing.precision), settings.stored)
     return {
         "row_shape": list(encoder.row_shape),
         "ragged": encoder.ragged,
         "container": settings.container or "hdf5",
         "rows_per_shard": settings.rows_per_shard or ROWS_PER_SHARD[modality],
-        "precision": precision,
-        "batch_plan": plan,
+        "precision": computing.precision,
+        "batch_plan": computing.batch_plan,
         "device": device_name(encoder.device),
         "threads": torch.get_num_threads(),
         "canaries": measured.as_json(),

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from precompute.errors import PrecomputeError
+from precompute.errors import OutOfReachError, PrecomputeError
 from vqa_cache.errors import CacheError
 from vqa_cache.spec import EncoderSpec, Modality, default_tap, parse_spec
 
@@ -50,12 +50,18 @@ class Survey:
     taps: list[Tap] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def default(self) -> str | None:
+        """The tap of a spec that names none; None where the model has it not."""
+        tap = default_tap(self.spec.family, self.modality)
+        return None if tap in self.refused else tap
+
     def as_json(self) -> dict[str, Any]:
         """One object; each tap with the spec that names it."""
         return {
             "encoder": str(self.spec),
             "modality": self.modality,
-            "default": default_tap(self.spec.family, self.modality),
+            "default": self.default,
             "taps": [
                 {
                     "tap": tap.name,
@@ -88,6 +94,8 @@ def survey(spec: EncoderSpec, modality: Modality) -> Survey:
     for name in names:
         try:
             loaded = load_encoder(replace(found.spec, tap=name), modality)
+        except OutOfReachError:  # for every tap, and each would ask the hub again
+            raise
         except PrecomputeError as error:
             failure = failure or error
             found.refused[name] = str(error)
@@ -175,8 +183,8 @@ def main(encoder: str, modality: Modality | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.as_json()))
         return
-    default = default_tap(found.spec.family, found.modality)
-    click.echo(f"{found.spec} ({found.modality}), by default tap={default}")
+    default = f"by default tap={found.default}" if found.default else "no default: name a tap"
+    click.echo(f"{found.spec} ({found.modality}), {default}")
     columns = [_told(tap) for tap in found.taps]
     widths = [max(len(row[column]) for row in columns) for column in range(4)]
     for row in columns:
@@ -203,6 +211,8 @@ def _survey_either(spec: EncoderSpec, modality: Modality | None) -> Survey:
         return survey(spec, known[-1])
     try:
         return survey(spec, "image")
+    except OutOfReachError:
+        raise
     except PrecomputeError as error:
         try:
             return survey(spec, "text")

@@ -48,6 +48,8 @@ RANDOM_BERT = "hf:bert:random=0:num_hidden_layers=1:num_attention_heads=2:interm
             r"no block named 'layer9'; the model has: .*layer1",
         ),
         ("timm:test_resnet:random=0:grid=x", r"grid=x: expected a whole number"),
+        ("timm:test_resnet:random=0:tap=layer2:grid=0", r"grid=0: expected a whole number >= 1"),
+        ("timm:test_resnet:random=0:size=0", r"size=0: expected a whole number >= 1"),
         ("timm:test_resnet:random=-1", r"random=-1: expected a whole number"),
         ("timm:test_resnet:random=\u00b2", r"random=\u00b2: expected a whole number"),
         ("timm:test_resnet:random=" + "9" * 30, r"random"),
@@ -59,6 +61,10 @@ RANDOM_BERT = "hf:bert:random=0:num_hidden_layers=1:num_attention_heads=2:interm
         ),
         ("timm:test_resnet:random=0:size=32:grid=40", r"grid=40 .*1x1"),
         ("timm:test_resnet:weights=/no/such.pth", r"/no/such\.pth"),
+        ("timm:resnet18.a9_in1k", r"resnet18 has no tag 'a9_in1k'; its tags: .*resnet18\.a1_in1k"),
+        ("timm:resnet18.a9_in1k:random=0", r"resnet18 has no tag 'a9_in1k'"),
+        ("timm:test_resnet:random=0:tap=layer2:grid=99", r"^encoder timm:.*grid=99 asks for more"),
+        (TOKENIZER, r"image processor.* a model of images is named with --image .* texts with"),
         (f"{RANDOM_VIT}:hidden_size=wide", r"hidden_size"),
         (f"{RANDOM_VIT}:hidden_size=-1", r"hidden_size"),
         (f"{RANDOM_VIT}:hidden_size=32:breadth=3", r"no size 'breadth'"),
@@ -152,6 +158,15 @@ class Evil:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (str(self.witness),)
+
+
+def test_weights_of_no_tensors_are_told_without_the_librarys_advice(tmp_path: Path) -> None:
+    """torch's own text tells how to load a pickle all the same."""
+    (tmp_path / "x.pth").write_bytes(b"no tensors")
+    with pytest.raises(
+        PrecomputeError, match=r"x\.pth is no file of tensors alone; save the model"
+    ):
+        load(f"timm:test_resnet:weights={tmp_path / 'x.pth'}")
 
 
 @pytest.mark.parametrize("family", ["timm", "dir"])

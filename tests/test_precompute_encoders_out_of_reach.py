@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from conftest import save_vit, write_dataset
 from loopback_hub import COMMIT, LoopbackHub
 from warm_process import ROOT
 
 from precompute.encoders import FAMILIES, load_encoder
+from precompute.encoders import hub as hub_module
 from precompute.errors import PrecomputeError
+from precompute.taps import main as taps
 from vqa_cache.spec import Modality, parse_spec
 
 SECONDS = 10.0
@@ -153,6 +156,22 @@ def test_a_model_that_the_hub_has_not(asked: LoopbackHub) -> None:
         load_encoder(parse_spec("hf:someone/else"), "image")
     with pytest.raises(PrecomputeError, match="cannot be had"):
         load_encoder(parse_spec("hf:no//name"), "image")
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+def test_taps_ask_a_hub_that_refuses_once(family: str, asked: LoopbackHub) -> None:
+    _, spec, _ = ENCODERS[family]
+    done = CliRunner().invoke(taps, [f"{spec}@no-such"])
+    assert done.exit_code == 1
+    assert "has no revision 'no-such'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert len(asked.files()) == 1, asked.requests
+
+
+def test_the_hub_is_asked_for_a_tokenizer_before_the_model_is_made(asked: LoopbackHub) -> None:
+    spec = parse_spec("hf:bert:random=0:tokenizer=hf:someone/words")
+    with pytest.raises(PrecomputeError, match=r"encoder hf:someone/words: .* has no model"):
+        hub_module.check_reachable(spec)
 
 
 def test_what_was_downloaded_serves_when_the_hub_is_gone(

@@ -18,6 +18,7 @@ from precompute.encode import Worker
 from precompute.encoders import load_encoder
 from precompute.encoders.transformers_texts import TransformersTexts
 from precompute.errors import EncoderError, ItemError
+from precompute.numerics import Numerics
 from vqa_cache.spec import parse_spec
 
 pytestmark = pytest.mark.usefixtures("libraries")
@@ -88,6 +89,27 @@ def test_the_estimate_counts_tokens(tmp_path: Path) -> None:
     assert 5 < tokens["bytes"] / rows["bytes"] < 15
     images = json.loads(run(*how, "--image", RESNET))["tables"][0]
     assert images["bytes"] == images["missing"] * 96 * 2
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_estimate_computes_as_a_run_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    """bf16 is several times faster where it is chosen, and so is the run."""
+    how = ("--dataset", "jsonl", "--root", write_dataset(tmp_path / "data"), "--cache",
+           tmp_path / "cache", "--text", BERT)  # fmt: skip
+    if begun:
+        run(*how, "--precision", "bf16", "--limit", 2)
+    used = []
+    encode = Numerics.encode
+
+    def noted(numerics: Numerics, *more: Any) -> Any:
+        used.append(numerics.precision)
+        return encode(numerics, *more)
+
+    monkeypatch.setattr(Numerics, "encode", noted)
+    run(*how, "--dry-run", *(() if begun else ("--precision", "bf16")))
+    assert set(used) == {"bf16"}
 
 
 def test_texts_fill_a_budget_of_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

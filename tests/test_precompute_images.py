@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from warm_process import ROOT
 
 from precompute.encoders.images import open_image
 from precompute.errors import ItemError
@@ -33,6 +36,41 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     opened = open_image(str(path))
     assert opened.mode == "RGB"
     assert opened.size == (12, 8)
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_sixteen_bits_of_grey_are_scaled_and_not_clipped(tmp_path: Path, order: str) -> None:
+    grey = np.linspace(0, 65535, 96).reshape(8, 12).astype(order)
+    Image.fromarray(grey).save(tmp_path / "x.tif")
+    opened = np.array(open_image(str(tmp_path / "x.tif")))
+    np.testing.assert_array_equal(opened, np.repeat((grey >> 8)[..., None], 3, axis=2))
+
+
+def test_sixteen_bits_of_grey_stand_upright(tmp_path: Path) -> None:
+    grey = np.linspace(0, 65535, 96).reshape(8, 12).astype(np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(grey).save(tmp_path / "x.png", exif=exif)
+    opened = np.array(open_image(str(tmp_path / "x.png")))[..., 0]
+    np.testing.assert_array_equal(opened, np.rot90(grey >> 8, -1))
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_pixels_of_no_known_range_are_refused(tmp_path: Path, kind: type) -> None:
+    Image.fromarray(np.arange(96).reshape(8, 12).astype(kind)).save(tmp_path / "x.tif")
+    with pytest.raises(ItemError, match="has 32-bit pixels, whose range nothing tells; save it"):
+        open_image(str(tmp_path / "x.tif"))
+
+
+def test_a_large_picture_is_read_in_silence(tmp_path: Path) -> None:
+    pattern().save(tmp_path / "x.png")
+    program = (
+        "import sys; from PIL import Image; Image.MAX_IMAGE_PIXELS = 50;"
+        "from precompute.encoders.images import open_image; open_image(sys.argv[1])"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "x.png")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_pixels_are_those_of_the_file(tmp_path: Path) -> None:

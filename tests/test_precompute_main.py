@@ -65,6 +65,11 @@ def where(dataset: Path, cache: Path) -> tuple[object, ...]:
             r"unknown dataset 'cocoo'; known: easy_vqa, jsonl",
         ),
         (["--image", VIT, "--root", "/no/such"], r"no folder /no/such"),
+        (["--image", VIT, "--root", "/dev"], r"jsonl: no split .*/dev.*python -m data tree jsonl"),
+        (
+            ["--text", "hf:bert:random=0:tokenizer=words"],
+            r"encoder hf:bert:random=0:tokenizer=words: tokenizer: .*unknown family 'words'",
+        ),
         (["--image", VIT, "--splits", "train,vall"], r"no split 'vall'.*found: train, test"),
         (["--for", "cosine"], r"unknown experiment 'cosine'; known: "),
         (["--for", "/no/such.toml"], r"/no/such\.toml: no such file"),
@@ -78,6 +83,37 @@ def test_a_users_error_is_one_line(
     done = warm(*where(dataset, tmp_path / "cache"), *arguments)
     assert re.search(told, done.error_line())
     assert done.stdout == ""
+
+
+def test_a_mistake_in_the_last_encoder_is_told_before_the_first_encodes(
+    warm: Warm, dataset: Path, tmp_path: Path
+) -> None:
+    done = warm(*where(dataset, tmp_path / "cache"), "--image", VIT, "--text", f"{BERT}:tap=layer1")
+    assert "no block named 'layer1'" in done.error_line()
+    assert not list(tmp_path.glob("cache/tables/*/*/*/*/records/*.json"))
+
+
+def test_an_encoder_that_cannot_be_is_told_before_images_are_read(
+    warm: Warm, dataset: Path, tmp_path: Path
+) -> None:
+    done = warm(*where(dataset, tmp_path / "cache"), "--image", VIT, "--text", "dir:/no/such")
+    assert "no config.json in /no/such" in done.error_line()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_error_of_h5py_is_one_line(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("Unable to synchronously open file\n(more)")
+
+    monkeypatch.setattr("precompute.__main__.precompute", fails)
+    typed = map(str, where(dataset, tmp_path / "cache"))
+    result = CliRunner().invoke(main, [*typed, "--text", BERT])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: Unable to synchronously open file; committed shards are kept\n"
+    )
 
 
 def test_unknown_keys_of_an_experiment(warm: Warm, tmp_path: Path) -> None:

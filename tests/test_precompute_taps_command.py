@@ -96,6 +96,14 @@ def test_what_a_model_lacks_is_told(vit_folder: Path) -> None:
     assert "lacks weights that tap 'pooler' uses" in found["refused"]["pooler"]
 
 
+def test_a_default_that_the_model_has_not_is_not_named_as_one() -> None:
+    sizes = "hidden_size=16:num_hidden_layers=1:num_attention_heads=2:intermediate_size=16"
+    spec = f"hf:siglip_vision_model:random=0:image_size=32:{sizes}"
+    assert listing(spec)["default"] is None
+    head = CliRunner().invoke(main, [spec]).stdout.splitlines()[0]
+    assert head == f"{spec} (image), no default: name a tap"
+
+
 def test_as_text_each_line_begins_with_what_to_append() -> None:
     done = CliRunner().invoke(main, [RESNET])
     assert done.exit_code == 0

@@ -19,6 +19,7 @@ from conftest import write_images
 
 import vqa_cache
 from vqa_cache.__main__ import main
+from vqa_cache.keys import unpack_keys
 from vqa_cache.verify import verify
 
 DRAW = np.random.default_rng(0)
@@ -310,6 +311,15 @@ def broken(folder: Path, case: str) -> tuple[Any, ...]:
     if case == "overflow":
         np.save(folder / "big.npy", FIXED * 1e6)
         return ("npy", folder / "big.npy", *four)
+    if case == "not a number":
+        np.save(folder / "nan.npy", FIXED * np.nan)
+        return ("npy", folder / "nan.npy", *four)
+    if case == "no width":
+        np.save(folder / "none.npy", FIXED[:, :0])
+        return ("npy", folder / "none.npy", *four)
+    if case == "one id":
+        torch.save({"embeddings": torch.ones(4, 3), "ids": 5}, path)
+        return ("pt", path)
     if case == "bad key":
         np.save(folder / "three.npy", FIXED[:3])
         return ("npy", folder / "three.npy", "--ids", folder / "three.txt")
@@ -328,7 +338,7 @@ def broken(folder: Path, case: str) -> tuple[Any, ...]:
         ("cut pt", "cannot be read as tensors alone"),
         ("cut npy", "cannot be read as an npy array"),
         ("absent", "cannot be read as an npy array (No such file"),
-        ("pickle", "cannot be read as tensors alone"),
+        ("pickle", "cannot be read as tensors alone: it holds more, or is no whole file"),
         ("object npy", "cannot be read as an npy array"),
         ("no features", "none of image_features, features, x in it; it has: other"),
         ("regions outside", "pos_boxes point outside its 12 regions"),
@@ -339,7 +349,10 @@ def broken(folder: Path, case: str) -> tuple[Any, ...]:
         ("two ids files", "2 --ids for 1 files"),
         ("uneven", "row 1 ('00000000000000000000000000000001'): float32[2, 4], expected numbers"),
         ("texts", "row 0 ('00000000000000000000000000000000'): <U1[1], expected numbers"),
-        ("overflow", "not finite, or too large for float16; store it as --dtype bf16 or fp32"),
+        ("overflow", " is too large for float16; store it as --dtype bf16 or fp32"),
+        ("not a number", "has values that are not finite; mend them there"),
+        ("no width", "holds no value"),
+        ("one id", "cannot be read as tensors with their ids"),
         ("bad key", "id '1' is no key; expected 32 hex digits"),
         ("no column", "no column 'b'; it has: a"),
         ("empty folder", "no npz file here"),
@@ -354,6 +367,13 @@ def test_a_broken_file_is_one_line(
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "evil").exists()
+    assert not list(tmp_path.rglob("table.json"))  # nothing begun that will never have rows
+
+
+def test_ids_in_a_column(tmp_path: Path, images: Path) -> None:
+    path = write_hdf5(tmp_path / "x", features=FIXED, ids=[[int(name)] for name in IDS])
+    table = imported(tmp_path, "hdf5", path, images=images)["features"]
+    assert unpack_keys(table.keys) == image_keys(images)
 
 
 def test_a_name_with_a_dot_is_not_cut_short(tmp_path: Path, images: Path) -> None:

@@ -88,6 +88,19 @@ def test_no_cache_is_one_line(tmp_path: Path, command: str) -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_what_cannot_be_written_is_one_line(root: Path) -> None:
+    for command in (["export", "resnet18", "/dev/null/x", "--npy", "--cache", root],
+                    ["copy", root, "/dev/null/x"]):  # fmt: skip
+        result = run(*command)
+        assert result.exit_code == 1
+        assert result.stderr == "error: /dev/null/x: Not a directory\n"
+
+
+def test_a_copy_inside_its_source_is_refused(root: Path) -> None:
+    assert "is the source itself or inside it" in run("copy", root, root / "inner").stderr
+    assert not (root / "inner").exists()
+
+
 def test_an_unknown_table_lists_the_known(root: Path) -> None:
     result = run("info", root, "vit")
     assert result.exit_code == 1

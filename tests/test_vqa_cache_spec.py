@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,7 +96,11 @@ def test_default_taps(text: str, modality: str, tap: str) -> None:
     assert parse_spec(text).with_default_tap(modality).tap == tap  # type: ignore[arg-type]
 
 
-def test_no_path_leaves_the_machine() -> None:
+def test_no_path_leaves_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vit").mkdir()
+    monkeypatch.chdir(tmp_path / "vit")
+    for folder in (".", "../vit", "../vit/"):
+        assert parse_spec(f"dir:{folder}").portable()["model"] == "vit"
     spec = parse_spec("dir:/home/me/models/vit:tap=cls").portable()
     assert spec["model"] == "vit"
     weights = parse_spec("timm:resnet18:weights=/home/me/w.pth").portable()

@@ -39,7 +39,8 @@ class OneLineErrors(click.Group):
             sys.exit(1)
         except OSError as error:  # a disk that is full, a folder that may not be written
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"error: {where}{error.strerror or error}", err=True)
+            what = error.strerror or str(error).partition("\n")[0]  # h5py's have no strerror
+            click.echo(f"error: {where}{what}", err=True)
             sys.exit(1)
 
 
@@ -241,8 +242,8 @@ def copy_command(
 ) -> None:
     """Copy tables, splits and thumbnails of the cache SOURCE into TARGET, every byte checked."""
     opened = open_cache(source)
-    if Path(source).resolve() == Path(target).resolve():
-        raise CacheError(f"{target}: is the source itself; name another folder")
+    if Path(target).resolve().is_relative_to(Path(source).resolve()):
+        raise CacheError(f"{target}: is the source itself or inside it; name another folder")
     chosen = list(opened.tables.values())
     if tables:
         chosen = [opened.tables[name] for name in tables.split(",")]

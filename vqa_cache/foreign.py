@@ -117,7 +117,7 @@ def open_hdf5(path: Path, ids: Ids) -> Found:
         spans = file["pos_boxes"][...].tolist() if "pos_boxes" in file else None
         stored = next((name for name in _ID_NAMES if name in file), None)
         if ids is None and stored is not None:
-            values = file[stored][...].tolist()
+            values = file[stored][...].reshape(-1).tolist()
             ids = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
         count = len(features) if spans is None else len(spans)
         if spans is not None and not all(0 <= a <= b <= len(features) for a, b in spans):
@@ -196,10 +196,12 @@ def open_pt(path: Path, ids: Ids) -> Found:
 
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle's and zip's own, by the way in which a file is broken
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be read as tensors alone ({error.strerror})") from error
+    except Exception as error:  # torch's text would tell how to load a pickle all the same
         raise CacheError(
-            f"{path}: cannot be read as tensors alone ({_first_line(str(error))}); "
-            "save it again as tensors, lists and dicts of them"
+            f"{path}: cannot be read as tensors alone: it holds more, or is no whole file of "
+            "torch.save; save it again as tensors, lists and dicts of them"
         ) from error
     if isinstance(found, dict):
         name = next((name for name in _TENSOR_NAMES if name in found), None)
@@ -207,7 +209,8 @@ def open_pt(path: Path, ids: Ids) -> Found:
             ids, found = ids or [str(key) for key in found], list(found.values())
         else:
             named = next((found[key] for key in _TENSOR_ID_NAMES if key in found), None)
-            ids = ids or (None if named is None else [str(_plain(key)) for key in named])
+            with one_line(path, "tensors with their ids"):
+                ids = ids or (None if named is None else [str(_plain(key)) for key in named])
             found = found[name]
     is_rows = isinstance(found, torch.Tensor) and found.ndim > 1
     if not (is_rows or (isinstance(found, list) and all(map(torch.is_tensor, found)))):

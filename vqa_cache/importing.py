@@ -172,11 +172,12 @@ def collect(
     return list(items.values()), left_out
 
 
-def examine(items: Sequence[Item]) -> Contents:
+def examine(items: Sequence[Item], dtype: str) -> Contents:
     """Read every row once: the digest of all, and their common shape.
 
     Raises:
-        CacheError: rows differ in more than their number of tokens, or are no numbers.
+        CacheError: rows differ in more than their number of tokens, are no numbers, hold no value,
+            or cannot be stored as `dtype`.
     """
     digest = hashlib.sha256()
     first = items[0].read()
@@ -191,11 +192,15 @@ def examine(items: Sequence[Item]) -> Contents:
                 f"{item.where}: {row.dtype}{list(row.shape)}, expected numbers of shape "
                 f"{list(first.shape)} or with another first dimension alone"
             )
+        _stored(item, row, dtype)
         ragged |= not same
         head = f"{row.dtype.str}{list(row.shape)}".encode()
         digest.update(item.key + len(head).to_bytes(8, "little") + head)
         digest.update(row.data)
-    return Contents(digest.hexdigest(), first.shape[1:] if ragged else first.shape, ragged)
+    shape = first.shape[1:] if ragged else first.shape
+    if 0 in shape:
+        raise CacheError(f"{items[0].where}: {list(first.shape)} holds no value")
+    return Contents(digest.hexdigest(), shape, ragged)
 
 
 def import_table(
@@ -219,7 +224,7 @@ def import_table(
     """
     if not _NAME.fullmatch(encoder):
         raise CacheError(f"--encoder {encoder!r}: expected letters, digits and . _ + / - alone")
-    contents = examine(items)
+    contents = examine(items, dtype)
     identity = Identity(
         modality=modality, library=FAMILY, model=encoder, revision=None,
         weights=f"sha256:{contents.digest}", architecture={},
@@ -256,7 +261,7 @@ def _write_shard(table: Table, items: Sequence[Item], name: str) -> None:
     with removed_on_error(writer.temporary):
         for start in range(0, len(items), _ROWS_AT_ONCE):
             batch = items[start : start + _ROWS_AT_ONCE]
-            rows = [_stored(item, table.dtype) for item in batch]
+            rows = [_stored(item, item.read(), table.dtype) for item in batch]
             positions = list(range(start, start + len(batch)))
             if table.ragged:
                 writer.write(positions, np.concatenate(rows), [len(row) for row in rows])
@@ -265,13 +270,17 @@ def _write_shard(table: Table, items: Sequence[Item], name: str) -> None:
     writer.commit()
 
 
-def _stored(item: Item, dtype: str) -> npt.NDArray[Any]:
+def _stored(item: Item, row: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+    """A row in the stored type. Raises CacheError where a value has none there."""
     import torch
 
-    exact = item.read().astype(np.float32)
-    stored = torch.from_numpy(exact).to(torch_type(dtype))
+    exact = torch.from_numpy(row.astype(np.float32))
+    stored = exact.to(torch_type(dtype))
     if not bool(torch.isfinite(stored).all()):
+        if not bool(torch.isfinite(exact).all()):
+            raise CacheError(f"{item.where}: has values that are not finite; mend them there")
         raise CacheError(
-            f"{item.where}: not finite, or too large for {dtype}; store it as --dtype bf16 or fp32"
+            f"{item.where}: value {float(exact.abs().max()):.6g} is too large for {dtype}; "
+            "store it as --dtype bf16 or fp32"
         )
     return raw_rows(stored)

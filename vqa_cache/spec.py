@@ -6,6 +6,7 @@ A spec is `<family>:<model>[@<revision>][:<option>=<value>]...`, for example
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
@@ -59,7 +60,7 @@ class EncoderSpec:
         options = {name: _without_folder(name, value) for name, value in self.options.items()}
         place, model = self.location
         if place == "dir":
-            model = PurePath(model).name
+            model = folder_name(model)
         if place and self.family == "st":
             model = f"{place}:{model}"
         return {
@@ -74,7 +75,13 @@ class EncoderSpec:
 def _without_folder(option: str, value: str) -> str:
     if option == "weights":
         return PurePath(value).name
-    return f"dir:{PurePath(value).name}" if value.startswith("dir:") else value
+    place, _, folder = value.partition(":")
+    return f"dir:{folder_name(folder)}" if place == "dir" else value
+
+
+def folder_name(folder: str) -> str:
+    """A folder's last name, by which caches know it; `.` and `..` have one too."""
+    return os.path.basename(os.path.abspath(folder))
 
 
 def parse_spec(text: str) -> EncoderSpec:

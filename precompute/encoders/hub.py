@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from precompute.errors import EncoderError
+from precompute.encoders.options import tokenizer_option
+from precompute.errors import EncoderError, OutOfReachError
 from vqa_cache.spec import EncoderSpec
 
 _SECONDS_TO_ANSWER = 4.0
@@ -30,14 +31,21 @@ _OTHER_WAYS = (
     "without a model hub name a local folder (dir:FOLDER, made by save_pretrained), an installed "
     "package (pkg:PACKAGE/FOLDER), weights=FILE, or a seeded untrained model (random=0)"
 )
+_WHAT_A_FOLDER_NEEDS = (
+    "a model of images is named with --image and has its image processor in the folder, one of "
+    "texts with --text and its tokenizer; save_pretrained of each writes them"
+)
 
 
 def check_reachable(spec: EncoderSpec) -> None:
     """Call before a spec that may download is loaded and, if possible, before torch is imported.
 
     Raises:
-        EncoderError: what the spec needs can be had neither from the hub nor from its local cache.
+        OutOfReachError: what the spec needs can be had neither from the hub nor from its local
+            cache.
     """
+    if "tokenizer" in spec.options:
+        check_reachable(tokenizer_option(spec))
     place, _ = spec.location
     if place or {"random", "weights"} & spec.options.keys():
         return
@@ -50,7 +58,7 @@ def check_reachable(spec: EncoderSpec) -> None:
         return
     _greeting = _greet()
     if spec.family == "open_clip" and _nothing_downloaded() and (reason := _no_answer()):
-        raise cannot_be_had(spec, reason)
+        raise out_of_reach(spec, reason)
 
 
 def repository(spec: EncoderSpec) -> str:
@@ -65,8 +73,8 @@ def check_files(spec: EncoderSpec, name: str, *files: str) -> None:
     not give it, the local cache is all that the libraries are told to use.
 
     Raises:
-        EncoderError: the hub does not answer, refuses, or has no such repository or revision, and
-            none of the files is in the local cache.
+        OutOfReachError: the hub does not answer, refuses, or has no such repository or revision,
+            and none of the files is in the local cache.
     """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
@@ -77,12 +85,12 @@ def check_files(spec: EncoderSpec, name: str, *files: str) -> None:
             for file in files
         )
     except HFValidationError as error:
-        raise cannot_be_had(spec, error) from None
+        raise out_of_reach(spec, error) from None
     reason = _refusal(spec, name, files[0])
     if reason is None:
         return
     if not kept:
-        raise cannot_be_had(spec, reason)
+        raise out_of_reach(spec, reason)
     _go_offline()
 
 
@@ -188,10 +196,17 @@ def clear_errors(spec: EncoderSpec) -> Iterator[None]:
         raise cannot_be_had(spec, error) from error
 
 
+def out_of_reach(spec: EncoderSpec, reason: object) -> OutOfReachError:
+    """The error of a spec of which the hub gives nothing."""
+    return OutOfReachError(str(cannot_be_had(spec, reason)))
+
+
 def cannot_be_had(spec: EncoderSpec, reason: object) -> EncoderError:
     """The error of a spec whose files are out of reach."""
+    place, _ = spec.location
+    ways = _WHAT_A_FOLDER_NEEDS if place else _OTHER_WAYS
     return EncoderError(
-        f"encoder {spec}: its weights or files cannot be had ({_short(reason)}); {_OTHER_WAYS}"
+        f"encoder {spec}: its weights or files cannot be had ({_short(reason)}); {ways}"
     )
 
 

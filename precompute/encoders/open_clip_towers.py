@@ -109,7 +109,7 @@ class OpenClipImages(OpenClipEncoder):
         trunk = getattr(module, "trunk", None)
         own_class_token = int(hasattr(module, "class_embedding"))
         self._pool = ImagePooling(
-            grid=integer_option(spec, "grid", 0),
+            grid=integer_option(spec, "grid", 0, least=1),
             prefix_tokens=getattr(trunk, "num_prefix_tokens", own_class_token),
             channels_last=getattr(trunk, "output_fmt", "NCHW") == "NHWC",
         )

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from precompute.errors import EncoderError
-from vqa_cache.spec import EncoderSpec
+from vqa_cache.spec import EncoderSpec, SpecError, parse_spec
 
 
 def check_options(spec: EncoderSpec, known: Collection[str]) -> None:
@@ -20,18 +20,31 @@ def check_options(spec: EncoderSpec, known: Collection[str]) -> None:
             )
 
 
-def integer_option(spec: EncoderSpec, name: str, default: int) -> int:
-    """An option's value >= 0. Raises EncoderError where it is no whole number."""
+def integer_option(spec: EncoderSpec, name: str, default: int, *, least: int = 0) -> int:
+    """An option's value >= `least`. Raises EncoderError where it is no such whole number."""
     text = spec.options.get(name)
     if text is None:
         return default
     # isdigit alone takes a superscript; a seed has 64 bits
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) >= least):
         raise EncoderError(
-            f"encoder {spec}: option {name}={text}: expected a whole number >= 0 "
+            f"encoder {spec}: option {name}={text}: expected a whole number >= {least} "
             "of at most 18 digits"
         )
     return int(text)
+
+
+def tokenizer_option(spec: EncoderSpec) -> EncoderSpec:
+    """The given `tokenizer`. Raises EncoderError where it names no place that has one."""
+    try:
+        named = parse_spec(spec.options["tokenizer"])
+    except SpecError as error:
+        raise EncoderError(f"encoder {spec}: tokenizer: {error}") from error
+    if named.family not in ("hf", "dir", "pkg"):
+        raise EncoderError(
+            f"encoder {spec}: tokenizer: {named.family} has none; name hf:, dir: or pkg:"
+        )
+    return named
 
 
 def number_option(spec: EncoderSpec, name: str) -> float:
@@ -52,8 +65,10 @@ def clear_failures(spec: EncoderSpec) -> Iterator[None]:
     raise whatever they like, which becomes an EncoderError."""
     try:
         yield
-    except EncoderError:
-        raise
+    except EncoderError as error:
+        if str(error).startswith("encoder "):
+            raise
+        raise EncoderError(f"encoder {spec}: {error}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise EncoderError(

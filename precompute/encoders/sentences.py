@@ -29,7 +29,7 @@ from precompute.encoders.transformers_base import resolved_config
 from precompute.errors import EncoderError, ItemError
 from precompute.folders import local_folder
 from precompute.torchvision_operators import declare_missing_operators
-from vqa_cache.spec import EncoderSpec, Modality
+from vqa_cache.spec import EncoderSpec, Modality, folder_name
 
 MODALITIES = ("text",)
 TAPS = ("sentence", "tokens")
@@ -117,7 +117,7 @@ class Sentences(Encoder):
     ) -> None:
         super().__init__(spec, model, missing)
         place, name = spec.location
-        self.label = Path(name).name if place == "dir" else name
+        self.label = folder_name(name) if place == "dir" else name
         self._revision = revision
         default = model.default_prompt_name
         self._prompt: str | None = model.prompts[default] if default is not None else None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import PIL
@@ -47,6 +48,7 @@ def _create(spec: EncoderSpec) -> torch.nn.Module:
     if spec.model.split(".")[0] not in timm.list_models():
         near = ", ".join(timm.list_models(f"*{spec.model[:6]}*")[:8]) or "see timm.list_models()"
         raise EncoderError(f"encoder {spec}: timm has no model {spec.model!r}; near it: {near}")
+    _check_tag(spec)
     if not random and weights is None:
         _check_files(spec)
     seed = integer_option(spec, "random", 0)
@@ -63,6 +65,17 @@ def _create(spec: EncoderSpec) -> torch.nn.Module:
     if weights is not None:
         _load_weights(spec, model, Path(weights))
     return model
+
+
+def _check_tag(spec: EncoderSpec) -> None:
+    """Raise EncoderError for a tag that the model has not."""
+    import timm
+
+    name, _, tag = spec.model.partition(".")
+    known = timm.list_pretrained(f"{name}.*")
+    if tag and spec.model not in known:
+        tags = ", ".join(known[:8]) or "none"
+        raise EncoderError(f"encoder {spec}: {name} has no tag {tag!r}; its tags: {tags}")
 
 
 def _check_files(spec: EncoderSpec) -> None:
@@ -126,7 +139,12 @@ def _load_weights(spec: EncoderSpec, model: torch.nn.Module, path: Path) -> None
         model.load_state_dict(state.get("state_dict", state))
     except FileNotFoundError:
         raise EncoderError(f"encoder {spec}: weights file {path} is missing") from None
-    except Exception as error:  # torch, pickle and safetensors each raise their own
+    except UnpicklingError as error:
+        raise EncoderError(
+            f"encoder {spec}: weights file {path} is no file of tensors alone; "
+            "save the model's state_dict() as .safetensors or .pth"
+        ) from error
+    except Exception as error:  # torch and safetensors each raise their own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise EncoderError(f"encoder {spec}: weights file {path} does not fit: {reason}") from error
 
@@ -148,7 +166,7 @@ class TimmImages(Encoder):
 
         self._transform = create_transform(**self._data, is_training=False)
         self._pool = ImagePooling(
-            grid=integer_option(spec, "grid", 0),
+            grid=integer_option(spec, "grid", 0, least=1),
             prefix_tokens=getattr(module, "num_prefix_tokens", 0),
             channels_last=getattr(module, "output_fmt", "NCHW") == "NHWC",
         )
@@ -214,7 +232,7 @@ def _data_config(spec: EncoderSpec, module: torch.nn.Module) -> dict[str, Any]:
     from timm.data import resolve_model_data_config
 
     data: dict[str, Any] = resolve_model_data_config(module)
-    size = integer_option(spec, "size", 0)
+    size = integer_option(spec, "size", 0, least=1)
     if size:
         data["input_size"] = (3, size, size)
     if "interpolation" in spec.options:

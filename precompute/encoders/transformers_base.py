@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from precompute.encoders.base import Encoder
 from precompute.errors import EncoderError
-from vqa_cache.spec import EncoderSpec
+from vqa_cache.spec import EncoderSpec, folder_name
 
 # where a configuration was found and who wrote it says nothing about what the model computes
 _NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype",
@@ -51,7 +50,7 @@ class TransformersEncoder(Encoder):
 
     def __init__(self, spec: EncoderSpec, loaded: Loaded) -> None:
         super().__init__(spec, loaded.model, loaded.missing)
-        self.label = Path(spec.model).name if spec.family == "dir" else spec.model
+        self.label = folder_name(spec.model) if spec.family == "dir" else spec.model
         self._revision = loaded.revision
 
     @property

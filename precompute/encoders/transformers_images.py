@@ -31,7 +31,7 @@ class TransformersImages(TransformersEncoder):
 
     def __init__(self, spec: EncoderSpec, loaded: Loaded) -> None:
         super().__init__(spec, loaded)
-        self._grid = integer_option(spec, "grid", 0)
+        self._grid = integer_option(spec, "grid", 0, least=1)
         if self._grid and spec.tap in ("tokens", *POOLED):
             raise EncoderError(
                 f"encoder {spec}: grid={self._grid} needs a tap with two spatial dimensions, "

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from precompute.encoders import hub
-from precompute.encoders.options import clear_failures, integer_option
+from precompute.encoders.options import clear_failures, integer_option, tokenizer_option
 from precompute.encoders.taps import BlockTap, masked_mean
 from precompute.encoders.tokenizer import tokenizer_digest
 from precompute.encoders.transformers_base import POOLED, Loaded, TransformersEncoder
 from precompute.errors import EncoderError, ItemError
 from precompute.folders import local_folder
-from vqa_cache.spec import EncoderSpec, SpecError, parse_spec
+from vqa_cache.spec import EncoderSpec
 
 
 class TransformersTexts(TransformersEncoder):
@@ -127,15 +127,7 @@ def _tokenizer(spec: EncoderSpec, loaded: Loaded) -> Any:
 
     source, revision = loaded.source, loaded.revision
     if "tokenizer" in spec.options:
-        try:
-            named = parse_spec(spec.options["tokenizer"])
-        except SpecError as error:
-            raise EncoderError(f"encoder {spec}: tokenizer: {error}") from error
-        if named.family not in ("hf", "dir", "pkg"):
-            raise EncoderError(
-                f"encoder {spec}: tokenizer: {named.family} has none; name hf:, dir: or pkg:"
-            )
-        hub.check_reachable(named)
+        named = tokenizer_option(spec)
         folder = local_folder(named)
         source, revision = str(folder or named.model), named.revision
     elif not source:
