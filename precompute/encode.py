@@ -22,6 +22,7 @@ from precompute.errors import ItemError, Stopped
 from precompute.numerics import Numerics, check_finite, raw_rows, to_stored
 from precompute.plan import PlannedShard
 from vqa_cache.durable import removed_on_error
+from vqa_cache.keys import image_key
 from vqa_cache.shard import ShardWriter
 from vqa_cache.table import Table
 
@@ -117,14 +118,18 @@ class Worker:
         upcoming = (todo[start : start + together] for start in range(0, len(todo), together))
         ahead: deque[tuple[list[int], Future[list[Any]]]] = deque()
 
-        def preprocess(items: list[str]) -> list[Any]:
+        def preprocess(positions: list[int]) -> list[Any]:
             self._cores_free.wait()
-            return encoder.prepare_many(items)
+            own = [sources[position] for position in positions]
+            items = encoder.prepare_many(own)
+            if encoder.modality == "text":
+                return items
+            keys = [writer.planned[position] for position in positions]
+            return [_unchanged(*one) for one in zip(items, own, keys, strict=True)]
 
         def submit(count: int) -> None:
             for positions in islice(upcoming, count):
-                items = [sources[position] for position in positions]
-                ahead.append((positions, self.pool.submit(preprocess, items)))
+                ahead.append((positions, self.pool.submit(preprocess, positions)))
 
         submit(1 + self.lookahead // together)
         while ahead:
@@ -187,3 +192,15 @@ class Worker:
                 "--on-error skip"
             )
         writer.failed[position] = error
+
+
+def _unchanged(item: Any, path: str, key: bytes) -> Any:
+    """What was decoded, or an ItemError where the file is not the one whose hash is its key: hours
+    may lie between the two."""
+    if isinstance(item, ItemError):
+        return item
+    try:
+        same = image_key(path) == key
+    except OSError:
+        same = False
+    return item if same else ItemError("is not the file that was hashed; run again with --rehash")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -395,3 +396,22 @@ def test_text_tables_are_repaired(stage1: Stage1) -> None:
         flip(shard)
     assert "4 shards repaired" in stage1.ok("--repair", encoder=("--text", BERT))
     assert stage1.problems() == []
+
+
+def test_a_file_that_is_not_the_one_that_was_hashed_gives_no_row(stage1: Stage1) -> None:
+    """As when it is replaced in the hours between hashing and decoding."""
+    stage1.ok()
+    picture = min((stage1.data / "images").glob("*.png"))
+    before, content = picture.stat(), bytearray(picture.read_bytes())
+    content[-1] ^= 1  # of the last chunk's checksum, which Pillow does not look at
+    with picture.open("r+b") as file:
+        file.write(content)
+    os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other = ("--image", f"{VIT}:tap=mean")
+    told = stage1(encoder=other).error_line()
+    assert f"{picture}: is not the file that was hashed; run again with --rehash" in told
+    stage1.ok("--rehash", encoder=other)
+    assert stage1.problems() == []
+    tables = stage1.opened.tables
+    [mean] = [table for name, table in tables.items() if "mean" in name]
+    assert mean.rows([image_key(picture)]).isfinite().all()
