@@ -120,7 +120,9 @@ def test_memory_of_a_command_that_fails_is_no_figure(
     """Also: it is not waited for, though it says more than a pipe holds."""
     root = "nope" * 20_000
     with pytest.raises(ClickException, match=r"^stage 1 ended with exit code 1; it has said why$"):
-        memory_growth(["--dataset", "jsonl", "--root", root, "--image", "x:y"], tmp_path)
+        memory_growth(
+            ["--dataset", "jsonl", "--root", root, "--image", "timm:test_resnet:random=0"], tmp_path
+        )
     said = capfd.readouterr().err
     assert said.startswith("error: ")
     assert root in said

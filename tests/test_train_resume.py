@@ -161,7 +161,7 @@ def test_a_run_keeps_the_precision_it_was_begun_in(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = iter([True, False, False])
-    monkeypatch.setattr(bf16_gain, "pays", lambda *_: next(chosen))
+    monkeypatch.setattr(bf16_gain, "pays_on_cpu", lambda *_: next(chosen))
     assert train_until(tmp_path, cache, 9, "train.precision=auto") is None
     run = train_until(tmp_path, cache, 0, "train.precision=auto")
     assert run is not None
