@@ -14,6 +14,7 @@ from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from precompute.bottleneck import Bottleneck
 from precompute.copies import Fetch
@@ -40,6 +41,12 @@ class Prepared(NamedTuple):
     position: int
     item: Any
     length: int
+
+
+def preprocessing_threads(count: int) -> ThreadPoolExecutor:
+    """Threads that preprocess, each on one core. Helpers of theirs, idle beside the encoder's, would
+    make OpenMP put those to sleep between two operations, instead of letting them wait a moment."""
+    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
 
 @dataclass

@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from precompute.encode import Worker
+from precompute.encode import Worker, preprocessing_threads
 from precompute.errors import PrecomputeError, Stopped
 from precompute.plan import PlannedShard
 from precompute.tables import OpenedTable
@@ -122,7 +121,7 @@ def _worker(setup: Setup) -> Worker:
     worker = Worker(
         table=table,
         sources={},
-        pool=ThreadPoolExecutor(setup.workers),
+        pool=preprocessing_threads(setup.workers),
         lookahead=2 * setup.workers + table.record["batch_plan"]["size"],
         skip_errors=setup.skip_errors,
         advance=lambda _items: None,

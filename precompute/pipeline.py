@@ -7,7 +7,6 @@ dataset -> Examples -> distinct images, questions, answer texts -> encoder -> ba
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -259,14 +258,14 @@ def encode_plan(
     """Repair damaged shards if asked to, then encode and commit the planned ones in order; the
     number of repaired ones."""
     # here: a run that has nothing to do needs no torch
-    from precompute.encode import Worker
+    from precompute.encode import Worker, preprocessing_threads
     from precompute.repair import damaged_shards, repair_shards
     from vqa_cache.device import device_name
 
     damaged = damaged_shards(opened) if request.repair else []
     if not (damaged or plan.missing):
         return 0
-    with ThreadPoolExecutor(request.workers) as pool:
+    with preprocessing_threads(request.workers) as pool:
         worker = Worker(
             table=opened.table,
             sources=job.sources,
