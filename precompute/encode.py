@@ -44,8 +44,8 @@ class Prepared(NamedTuple):
 
 
 def preprocessing_threads(count: int) -> ThreadPoolExecutor:
-    """Threads that preprocess, each on one core. Helpers of theirs, idle beside the encoder's, would
-    make OpenMP put those to sleep between two operations, instead of letting them wait a moment."""
+    """Threads that preprocess, each on one core. Idle helpers of theirs would make OpenMP put the
+    encoder's to sleep between two operations, instead of letting them wait a moment."""
     return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
 
