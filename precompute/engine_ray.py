@@ -63,10 +63,9 @@ def encode_shards(
     )
     ray = connect(PrecomputeError)
     processors = int(ray.cluster_resources().get("CPU", 1))
-    threads = min(opened.table.record["threads"], processors)
-    at_a_time, gpus = processors // threads, int(ray.cluster_resources().get("GPU", 0))
-    if gpus:
-        at_a_time = min(at_a_time, gpus)
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    at_a_time = gpus or max(1, processors // opened.table.record["threads"])
+    threads = min(opened.table.record["threads"], max(1, processors // at_a_time))
     needs = {"num_cpus": threads, "num_gpus": min(gpus, 1)}  # without one Ray hides the GPUs
     task = ray.remote(**needs, max_retries=_RETRIES)(encode_shard)
     todo = iter(shards)
