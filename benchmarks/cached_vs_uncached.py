@@ -40,16 +40,16 @@ from precompute.encoders.base import Encoder
 from precompute.pipeline import Request, precompute
 from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
-from train.build import build_model, build_step, trainable
-from train.config import Config, Experiment, load_experiment
-from train.device import environment
-from train.fit import Training
-from train.runs.layout import METRICS
-from train.seeds import batch_bounds, epoch_order
-from train.training_data import TrainingData, load_data
-from vqa_cache.allocator import keep_freed_memory
-from vqa_cache.device import CPU
+from train.config.schema import Config, Experiment, load_experiment
+from train.config.seeds import batch_bounds, epoch_order
+from train.engine.build import build_model, build_step, trainable
+from train.inputs.device import environment
+from train.inputs.load import TrainingData, load_data
+from train.loop.fit import Training
+from train.loop.layout import METRICS
 from vqa_cache.spec import Modality, parse_spec
+from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.device import CPU
 
 DATASET = "easy_vqa"
 IMAGE = "timm:resnet18:random=0"  # 224 px

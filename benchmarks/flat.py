@@ -42,12 +42,12 @@ from benchmarks.measuring.memory import PeakMemory
 from benchmarks.measuring.processes import how_it_ended, started
 from benchmarks.measuring.report import Report, json_option, reported
 from benchmarks.measuring.trainings import begin_training
-from train.blocks import BLOCK_SIZES, BlockSizes
-from train.config import load_experiment
-from train.fit import Watch, fit
-from train.training_data import TrainingData, load_data
-from vqa_cache.allocator import keep_freed_memory
-from vqa_cache.device import CPU
+from train.config.schema import load_experiment
+from train.inputs.large.blocks import BLOCK_SIZES, BlockSizes
+from train.inputs.load import TrainingData, load_data
+from train.loop.fit import Watch, fit
+from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.device import CPU
 
 FEATURES = (*SCALE_FEATURES, f"features.dataset={DATASET}", "train.snapshot_every=0")
 BATCH_SIZE = 5000

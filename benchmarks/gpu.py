@@ -26,19 +26,19 @@ import torch
 from benchmarks.inputs.gpu_data import Data, write_data
 from benchmarks.inputs.sizes import VQA2, WIDTH, Sizes
 from benchmarks.measuring.turns import median, take_turns
-from train import optimizers
-from train.cuda_graph import CapturedSteps, check_against_eager
-from train.device import environment
-from train.fusion import Concat
-from train.heads import MlpHead
+from train.engine import optimizers
+from train.engine.cuda_graph import CapturedSteps, check_against_eager
+from train.engine.precision import choose_precision
+from train.engine.step import AnswerModel, EagerSteps, Precision, Steps, TrainingStep, forward
+from train.fusion.concat import Concat
+from train.heads.mlp import MlpHead
+from train.inputs.device import environment
 from train.lanes.loss import LaneCrossEntropy
 from train.lanes.optimizer import LaneAdamW
 from train.lanes.stack import LaneModel
 from train.lanes.step import LaneStep
-from train.losses import CrossEntropy
-from train.precision import choose_precision
-from train.step import AnswerModel, EagerSteps, Precision, Steps, TrainingStep, forward
-from vqa_cache.device import choose_device
+from train.losses.cross_entropy import CrossEntropy
+from vqa_cache.system.device import choose_device
 
 RESULTS = Path(__file__).parent / "results"
 CHECKED_STEPS = 50

@@ -33,9 +33,9 @@ from precompute.encoders.base import Encoder
 from precompute.numerics import Numerics
 from precompute.torchvision_operators import declare_missing_operators
 from precompute.versions import library_versions
-from train.device import environment
-from vqa_cache.allocator import keep_freed_memory
-from vqa_cache.device import choose_device
+from train.inputs.device import environment
+from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.device import choose_device
 
 MODELS = {
     "vitb16": "timm:vit_base_patch16_224:random=0",

@@ -40,7 +40,12 @@ RATES = ("1e-4", "3e-4", "1e-3", "2e-3", "3e-3", "1e-2", "3e-2", "1e-1")
 DECAYS = ("0.01", "0.1", "1.0", "2.0")
 # what is imported late; everything else comes with these
 LIBRARIES = {
-    "train": ("rich.console", "train.result", "train.trainer", "torch.utils.tensorboard"),
+    "train": (
+        "rich.console",
+        "train.evaluation.result",
+        "train.trainer",
+        "torch.utils.tensorboard",
+    ),
     "train.sweep": (
         "rich.console",
         "train.sweep.report",

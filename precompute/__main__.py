@@ -17,9 +17,9 @@ from precompute.experiment import read_features
 from precompute.pipeline import Request, precompute
 from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
-from vqa_cache.allocator import keep_freed_memory
 from vqa_cache.errors import CacheError
-from vqa_cache.signals import EXIT_STOPPED, StopSignal
+from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.signals import EXIT_STOPPED, StopSignal
 
 
 @click.command()

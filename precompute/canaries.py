@@ -18,9 +18,9 @@ from PIL import Image
 from precompute.encoders.base import Encoder
 from precompute.errors import EncoderError
 from precompute.numerics import Numerics, check_finite, to_stored
-from vqa_cache.device import CPU
 from vqa_cache.dtypes import torch_type
 from vqa_cache.errors import RefusedError
+from vqa_cache.system.device import CPU
 from vqa_cache.table import Table
 
 COUNT = 4

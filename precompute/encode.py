@@ -22,9 +22,9 @@ from precompute.encoders.base import Encoder
 from precompute.errors import ItemError, Stopped
 from precompute.numerics import Numerics, check_finite, raw_rows, to_stored
 from precompute.plan import PlannedShard
-from vqa_cache.durable import removed_on_error
 from vqa_cache.keys import image_key
 from vqa_cache.shard import ShardWriter
+from vqa_cache.system.durable import removed_on_error
 from vqa_cache.table import Table
 
 

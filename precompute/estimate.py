@@ -58,7 +58,7 @@ def estimate(request: Request) -> list[Estimate]:
 def _estimate_job(request: Request, cache: Cache | None, job: Job) -> Estimate:
     from precompute.encoders import load_encoder
     from precompute.numerics import Numerics
-    from vqa_cache.device import choose_device
+    from vqa_cache.system.device import choose_device
 
     encoder = load_encoder(job.spec, job.modality)
     identity = encoder.identity(request.settings.stored)

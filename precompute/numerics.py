@@ -12,10 +12,10 @@ import torch
 from precompute.copies import Fetch
 from precompute.encoders.base import Encoder
 from precompute.errors import OutOfMemoryError
-from vqa_cache import bf16_gain
-from vqa_cache.device import device_name
 from vqa_cache.dtypes import raw_rows as raw_rows
 from vqa_cache.dtypes import torch_type
+from vqa_cache.system import bf16_gain
+from vqa_cache.system.device import device_name
 
 Precision = Literal["fp32", "bf16"]
 

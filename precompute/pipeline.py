@@ -21,11 +21,11 @@ from precompute.plan import Plan, make_plan
 from precompute.tables import EncoderSettings, OpenedTable, open_table
 from precompute.thumbnails import write_thumbnails
 from vqa_cache.cache import Cache, create_cache
-from vqa_cache.durable import remove_stale_temporaries
 from vqa_cache.examples import write_split
 from vqa_cache.keys import text_key
 from vqa_cache.memo import Memo
 from vqa_cache.spec import EncoderSpec, Modality, parse_spec
+from vqa_cache.system.durable import remove_stale_temporaries
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def encode_plan(
     # here: a run that has nothing to do needs no torch
     from precompute.encode import Worker, preprocessing_threads
     from precompute.repair import damaged_shards, repair_shards
-    from vqa_cache.device import device_name
+    from vqa_cache.system.device import device_name
 
     damaged = damaged_shards(opened) if request.repair else []
     if not (damaged or plan.missing):

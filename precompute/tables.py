@@ -71,7 +71,7 @@ class OpenedTable:
         """Give a worker the encoder, its canaries being unchanged. Raises RefusedError."""
         from precompute.canaries import check_drift
         from precompute.numerics import Numerics
-        from vqa_cache.device import choose_device
+        from vqa_cache.system.device import choose_device
 
         encoder, numerics = self.encoder(), Numerics(self.table.record["precision"])
         encoder.to(choose_device())
@@ -157,7 +157,7 @@ def _new_settings(
     from precompute.canaries import measure
     from precompute.computing import choose_computing
     from precompute.numerics import Numerics
-    from vqa_cache.device import choose_device, device_name
+    from vqa_cache.system.device import choose_device, device_name
 
     encoder.to(choose_device())
     computing = choose_computing(encoder, settings)

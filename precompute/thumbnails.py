@@ -9,8 +9,8 @@ from pathlib import Path
 
 from precompute.errors import ItemError
 from vqa_cache.cache import Cache
-from vqa_cache.durable import write_file
 from vqa_cache.keys import Keys, unpack_keys
+from vqa_cache.system.durable import write_file
 
 COUNT = 64
 LONGER_SIDE = 96  # pixels

@@ -26,12 +26,12 @@ from benchmarks.measuring.turns import median, ratio, take_turns
 from benchmarks.train import bench as train_bench
 from benchmarks.train import command as train_benchmark
 from benchmarks.train import first_step
-from train import cuda_graph
-from train.config import load_experiment
-from train.fit import Watch, fit
-from train.tables import Normaliser, ResidentTable
-from train.training_data import load_data
-from vqa_cache.device import CPU
+from train.config.schema import load_experiment
+from train.engine import cuda_graph
+from train.inputs.load import load_data
+from train.inputs.resident import Normaliser, ResidentTable
+from train.loop.fit import Watch, fit
+from vqa_cache.system.device import CPU
 
 SMALL = Sizes({"train": 300, "val": 60}, {"train": 4000, "val": 500}, 400, 50, 6, 10)
 

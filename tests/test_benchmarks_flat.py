@@ -13,7 +13,7 @@ from benchmarks import flat
 from benchmarks.__main__ import main
 from benchmarks.inputs.flat_cache import DATASET, FlatSizes, make_flat_cache
 from benchmarks.inputs.scale_cache import TEXT
-from train.blocks import BlockSizes
+from train.inputs.large.blocks import BlockSizes
 
 SMALL = FlatSizes(train=2_000, val=200, images=30, answers=10)
 

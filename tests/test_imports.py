@@ -104,8 +104,11 @@ def test_the_step_engine_and_the_gpu_benchmark_need_few_libraries() -> None:
     hidden = "pydantic pandas optuna zarr transformers timm open_clip PIL matplotlib tensorboard"
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden.split()!r}))\n"
-        "import train.step, train.cuda_graph, train.evaluate, train.metrics, train.precision\n"
-        "import train.heads, train.fusion, train.losses, train.lanes.step, train.lanes.loss\n"
+        "import train.engine.step, train.engine.cuda_graph, train.engine.precision\n"
+        "import train.evaluation.evaluate, train.metrics.classification\n"
+        "import train.heads.mlp, train.heads.cosine, train.fusion.concat\n"
+        "import train.losses.cross_entropy\n"
+        "import train.lanes.step, train.lanes.loss\n"
         "import benchmarks.gpu\n"
         "from benchmarks.__main__ import main\n"
         "sys.argv = ['benchmarks', 'gpu', '--json']\n"

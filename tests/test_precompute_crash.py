@@ -13,7 +13,7 @@ from conftest import BERT, RESNET, VIT, write_dataset
 from warm_process import Finished, Started, Warm
 
 import vqa_cache
-from vqa_cache.verify import verify
+from vqa_cache.tools.verify import verify
 
 ENCODERS = ("--image", VIT, "--text", BERT, "--answer-text", BERT)
 

@@ -22,7 +22,7 @@ from vqa_cache.cache import Cache
 from vqa_cache.examples import current_record
 from vqa_cache.keys import image_key
 from vqa_cache.table import Table
-from vqa_cache.verify import verify
+from vqa_cache.tools.verify import verify
 
 pytestmark = pytest.mark.usefixtures("libraries")
 

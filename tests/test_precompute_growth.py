@@ -16,7 +16,7 @@ from precompute.numerics import Numerics
 from precompute.pipeline import Request, precompute
 from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
-from vqa_cache.verify import verify
+from vqa_cache.tools.verify import verify
 
 pytestmark = pytest.mark.usefixtures("libraries")
 

@@ -18,10 +18,10 @@ from precompute.canaries import COUNT, check_drift, measure, prepared_canaries, 
 from precompute.encoders.base import Encoder
 from precompute.errors import PrecomputeError
 from precompute.numerics import Numerics, check_finite, raw_rows, to_stored
-from vqa_cache import bf16_gain
 from vqa_cache.errors import CacheError, RefusedError
 from vqa_cache.keys import canonical_json
 from vqa_cache.spec import EncoderSpec
+from vqa_cache.system import bf16_gain
 from vqa_cache.table import Table
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import begin, commit, numbered_keys
 
-from train.blocks import Blocks, BlockSizes, cut, deal, in_row_order, shuffle
+from train.inputs.large.blocks import Blocks, BlockSizes, cut, deal, in_row_order, shuffle
 from vqa_cache.table import Table
 
 ROW_BYTES = 4 * 2  # of the tables here: four float16

@@ -8,10 +8,10 @@ import pytest
 from test_train_small_cache import build_cache, small_dataset, write_experiment
 
 import vqa_cache
-from train.build import build_model
-from train.config import load_experiment
+from train.config.schema import load_experiment
+from train.engine.build import build_model
 from train.errors import TrainError
-from train.training_data import load_data
+from train.inputs.load import load_data
 
 OWN = """
 import torch
@@ -39,7 +39,7 @@ class Good(torch.nn.Linear):
 @pytest.mark.parametrize(
     ("head", "told"),
     [
-        ("OneArgument", r"too many positional arguments; it is given 2 arguments, train/heads.py"),
+        ("OneArgument", r"too many positional arguments; it is given 2 arguments, train.heads"),
         ("TooMany", r"gives logits \[2, 7\] for 2 examples and 6 answers; expected \[2, 6\]"),
         ("Summed", r"gives logits \[2\] for 2 examples and 6 answers; expected \[2, 6\]"),
         ("Good", ""),

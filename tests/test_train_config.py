@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from test_train_small_cache import write_experiment
 
-from train import config as config_module
-from train.config import (
+from train.config import schema as config_module
+from train.config.keys import flatten, parse_value
+from train.config.schema import (
     check,
     describe,
     experiment_files,
@@ -18,7 +19,6 @@ from train.config import (
     to_toml,
 )
 from train.errors import ConfigError
-from train.keys import flatten, parse_value
 
 SHIPPED = {
     "linear_answers",
@@ -230,7 +230,7 @@ def test_a_head_that_extends_another_hands_its_options_on(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_file.py").write_text(
-        "from train.heads import MlpHead\n"
+        "from train.heads.mlp import MlpHead\n"
         "class MyHead(MlpHead):\n"
         "    def __init__(self, *given, batch_norm: bool = True, gain: float, **layers):\n"
         "        super().__init__(*given, batch_norm=batch_norm, **layers)\n"

@@ -13,18 +13,19 @@ import pytest
 import torch
 from test_train_small_cache import QUIET, write_experiment
 
-from train import cuda_graph, fit, optimizers
-from train.config import load_experiment
-from train.cuda_graph import WARM_UPS, CannotCaptureError, CapturedSteps, check_against_eager
+from train.config.schema import load_experiment
+from train.engine import cuda_graph, optimizers
+from train.engine.cuda_graph import WARM_UPS, CannotCaptureError, CapturedSteps, check_against_eager
+from train.engine.step import AnswerModel, Batch, EagerSteps, Precision, TrainingStep
 from train.errors import Stopped
-from train.evaluate import batches_of
-from train.fusion import Concat
-from train.heads import MlpHead
-from train.losses import CrossEntropy
-from train.step import AnswerModel, Batch, EagerSteps, Precision, TrainingStep
-from train.tables import ItemRows, Normaliser, ResidentTable
+from train.evaluation.evaluate import batches_of
+from train.fusion.concat import Concat
+from train.heads.mlp import MlpHead
+from train.inputs.resident import ItemRows, Normaliser, ResidentTable
+from train.loop import fit
+from train.losses.cross_entropy import CrossEntropy
 from train.trainer import train as train_run
-from vqa_cache.device import CPU
+from vqa_cache.system.device import CPU
 
 STEPS, SIZE, ROWS = 50, 8, 40
 

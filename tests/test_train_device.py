@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from train.device import environment, rng_devices
+from train.engine.precision import check_precision, choose_precision
 from train.errors import TrainError
-from train.precision import check_precision, choose_precision
-from vqa_cache.device import CPU, choose_device, device_name
+from train.inputs.device import environment, rng_devices
+from vqa_cache.system.device import CPU, choose_device, device_name
 
 GPU = torch.device("cuda", 0)
 

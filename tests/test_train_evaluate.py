@@ -9,9 +9,9 @@ import torch
 from test_train_small_cache import build_cache, small_dataset, write_experiment
 from torch import nn
 
-from train.config import load_experiment
-from train.evaluate import run_model
-from train.training_data import load_data
+from train.config.schema import load_experiment
+from train.evaluation.evaluate import run_model
+from train.inputs.load import load_data
 
 CLASSES = 8
 

@@ -29,11 +29,11 @@ from test_train_small_cache import (
 )
 
 import vqa_cache
-from train.config import Component, hidden_widths, load_experiment
+from train.config.schema import Component, hidden_widths, load_experiment
 from train.errors import TrainError
-from train.evaluate import gather
-from train.examples import held_out_images, image_groups
-from train.training_data import TrainingData, load_data
+from train.evaluation.evaluate import gather
+from train.inputs.load import TrainingData, load_data
+from train.inputs.parts import held_out_images, image_groups
 
 
 def data_of(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from train import optimizers
-from train.fusion import Concat
-from train.gradient_scaler import GradientScaler
-from train.heads import LinearHead
-from train.losses import CrossEntropy
-from train.step import AnswerModel, TrainingStep
+from train.components import families
+from train.engine import optimizers
+from train.engine.scaler import GradientScaler
+from train.engine.step import AnswerModel, TrainingStep
+from train.fusion.concat import Concat
+from train.heads.linear import LinearHead
+from train.losses.cross_entropy import CrossEntropy
 
 
 def model() -> AnswerModel:
@@ -21,7 +22,7 @@ def model() -> AnswerModel:
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_the_numbers_of_torch_with_overflows_left_out(name: str) -> None:
     ours, theirs = model(), model()
-    optimizer = optimizers.lookup(name)(ours, lr=0.1, weight_decay=0.0)
+    optimizer = families.OPTIMIZER.find(name)(ours, lr=0.1, weight_decay=0.0)
     kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
     options = {"momentum": 0.9} if name == "sgd" else {}
     reference = kind(theirs.parameters(), lr=0.1, weight_decay=0.0, fused=True, **options)

@@ -9,18 +9,23 @@ import pytest
 import torch
 
 from train import fusion, heads
-from train.answer_vectors import pairwise_cosines, prepare
+from train.components import families
+from train.components.lookup import takes
 from train.errors import TrainError
-from train.heads import CosineHead, LinearHead, MlpHead
-from train.lookup import takes
-from train.losses import CrossEntropy
+from train.fusion.concat import Concat
+from train.fusion.product import Product
+from train.heads.cosine import CosineHead
+from train.heads.linear import LinearHead
+from train.heads.mlp import MlpHead
+from train.layers.answer_vectors import pairwise_cosines, prepare
+from train.losses.cross_entropy import CrossEntropy
 
 OPTIONS: dict[str, dict[str, Any]] = {"mlp": {"hidden": [8]}, "cosine": {"hidden": [8]}}
 SIZES = {"image": 6, "text": 3}
 
 
 def build(name: str, in_features: int = 5, answers: int = 4) -> torch.nn.Module:
-    factory = heads.lookup(name)
+    factory = families.HEAD.find(name)
     given: list[Any] = [in_features, answers]
     if takes(factory, "answer_vectors"):
         given.append(torch.randn(answers, 7))
@@ -44,7 +49,7 @@ def test_fusion_has_the_width_it_says_and_passes_gradients(
     name: str, sizes: dict[str, int]
 ) -> None:
     torch.manual_seed(0)
-    join = fusion.lookup(name)(sizes)
+    join = families.FUSION.find(name)(sizes)
     inputs = {m: torch.randn(5, width, requires_grad=True) for m, width in sizes.items()}
     fused = join(inputs)
     assert fused.shape == (5, join.out_features)
@@ -56,14 +61,14 @@ def test_fusion_has_the_width_it_says_and_passes_gradients(
 
 def test_concat_puts_the_image_first() -> None:
     inputs = {"image": torch.ones(2, 6), "text": torch.zeros(2, 3)}
-    assert fusion.Concat(SIZES)(inputs).tolist() == [[1.0] * 6 + [0.0] * 3] * 2
+    assert Concat(SIZES)(inputs).tolist() == [[1.0] * 6 + [0.0] * 3] * 2
 
 
 @pytest.mark.parametrize(
     ("activation", "expected"), [("tanh", math.tanh(2) * math.tanh(-3)), ("relu", 0), ("none", -6)]
 )
 def test_product_multiplies_projections(activation: Any, expected: float) -> None:
-    join = fusion.Product({"image": 1, "text": 1}, dim=1, activation=activation)
+    join = Product({"image": 1, "text": 1}, dim=1, activation=activation)
     with torch.no_grad():
         for projection in join.projections.values():
             projection.weight.fill_(1)
@@ -73,7 +78,7 @@ def test_product_multiplies_projections(activation: Any, expected: float) -> Non
 
 
 def test_product_with_l2_keeps_directions_alone() -> None:
-    join = fusion.Product({"image": 4}, dim=9, activation="none", l2=True)
+    join = Product({"image": 4}, dim=9, activation="none", l2=True)
     with torch.no_grad():
         join.projections["image"].bias.zero_()
     row = torch.randn(1, 4)
@@ -83,7 +88,10 @@ def test_product_with_l2_keeps_directions_alone() -> None:
 
 @pytest.mark.parametrize(
     ("lookup", "kind", "known"),
-    [(heads.lookup, "head", "cosine, linear, mlp"), (fusion.lookup, "fusion", "concat, product")],
+    [
+        (families.HEAD.find, "head", "cosine, linear, mlp"),
+        (families.FUSION.find, "fusion", "concat, product"),
+    ],
 )
 def test_unknown_name_lists_the_known_ones(lookup: Any, kind: str, known: str) -> None:
     with pytest.raises(TrainError, match=f"unknown {kind} 'nope'; known: {known}"):

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from test_train_small_cache import build_cache, small_dataset, write_experiment
 
-from train import identity
-from train.identity import code_digest
+from train.components.user_code import with_imports
+from train.config import identity
+from train.config.identity import code_digest
 from train.sweep.engine import Data
 from train.sweep.request import Request
 from train.sweep.run import settings_of
 from train.sweep.space import parse_space
-from train.user_code import with_imports
 
 
 @pytest.fixture
@@ -24,17 +24,29 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["step.py", "heads.py", "trainer.py", "sweep/pack.py"])
-def test_every_file_of_train_is_covered(
-    here: Path, monkeypatch: pytest.MonkeyPatch, name: str
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        *((f"train/{room}", True) for room in identity.ROOMS),
+        ("data/answers.py", True),
+        ("train/runs/registry.py", False),
+        ("train/trainer.py", False),
+    ],
+)
+def test_every_room_that_computes_is_covered_and_no_other(
+    here: Path, monkeypatch: pytest.MonkeyPatch, name: str, counts: bool
 ) -> None:
     original = code_digest()
-    shutil.copytree(identity.CODE, here / "train")
-    monkeypatch.setattr(identity, "CODE", here / "train")
+    for folder in ("train", "data"):
+        shutil.copytree(identity.TRAIN.parent / folder, here / folder)
+    monkeypatch.setattr(identity, "TRAIN", here / "train")
+    monkeypatch.setattr(identity, "ANSWERS", here / "data" / "answers.py")
     assert code_digest() == original, "where the package lies does not count"
-    with (here / "train" / name).open("a") as file:
+    touched = here / name if name.endswith(".py") else here / name / "new.py"
+    touched.parent.mkdir(exist_ok=True)
+    with touched.open("a") as file:
         file.write("#")
-    assert code_digest() != original
+    assert (code_digest() != original) == counts
 
 
 def test_a_users_component_is_covered_with_what_it_imports(here: Path) -> None:
@@ -84,7 +96,10 @@ def test_what_a_file_imports(here: Path, text: str, expected: set[str]) -> None:
 def test_a_sweep_covers_every_component_that_its_trials_choose_between(here: Path) -> None:
     build_cache(here / "cache", small_dataset())
     found = []
-    for text in ("from train.optimizers import Sgd", "from train.optimizers import Adam as Sgd"):
+    for text in (
+        "from train.engine.optimizers import Sgd",
+        "from train.engine.optimizers import Adam as Sgd",
+    ):
         (here / "mine.py").write_text(text)
         space = parse_space([str(write_experiment(here)), "optimizer.name=sgd,mine:Sgd"])
         request = Request(space, "grid", pruner="none", trials=2, seed=0, lanes=2, winners=0)

@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from test_train_small_cache import QUIET, write_experiment
 
 import vqa_cache
-from train.config import load_experiment
+from train.config.schema import load_experiment
 from train.errors import ConfigError, TrainError
-from train.fit import Watch, fit
+from train.inputs.load import load_data
+from train.loop.fit import Watch, fit
 from train.lr_find import Tried, best_of, command, rate_grid
-from train.training_data import load_data
 
 
 def test_rates_are_evenly_spaced_on_a_log_axis() -> None:

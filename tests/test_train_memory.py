@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from train.memory import available_memory
+from vqa_cache.system.memory import available_memory
 
 GB = 1024**3
 

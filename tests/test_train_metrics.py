@@ -9,10 +9,10 @@ import pytest
 
 from data.answers import vqa_accuracy_official as official_of_one
 from data.answers import vqa_accuracy_simple as simple_of_one
-from train import metrics
+from train.components import families
 from train.errors import TrainError
-from train.metrics import METRICS, Evaluated, accuracy_by_type, compute
-from train.vqa_accuracy import build_references, official_scores
+from train.metrics.classification import METRICS, Evaluated, accuracy_by_type, compute
+from train.metrics.vqa_accuracy import build_references, official_scores
 
 # three classes; truth 3 and 4 are two answers outside the vocabulary
 PREDICTED = [0, 0, 1, 1, 0, 2]
@@ -36,7 +36,7 @@ def record(**changes: Any) -> Evaluated:
 
 
 def value(name: str, **changes: Any) -> float:
-    return float(metrics.lookup(name)(record(**changes)))
+    return float(families.METRIC.find(name)(record(**changes)))
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -51,7 +51,7 @@ def test_every_metric_has_a_value_or_a_reason(name: str) -> None:
 
 def test_unknown_metric_lists_the_known_ones() -> None:
     with pytest.raises(TrainError, match="unknown metric 'acuracy'; did you mean accuracy"):
-        metrics.lookup("acuracy")
+        families.METRIC.find("acuracy")
 
 
 def test_accuracy_counts_truths_outside_as_wrong() -> None:

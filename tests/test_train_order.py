@@ -16,16 +16,16 @@ from benchmarks.flat import FEATURES
 from benchmarks.inputs import scale_cache
 from benchmarks.inputs.flat_cache import FlatSizes, make_flat_cache
 from benchmarks.inputs.scale_cache import WIDTH
-from train.blocks import BlockSizes
-from train.config import Experiment, load_experiment
+from train.config.schema import Experiment, load_experiment
 from train.errors import Stopped
-from train.evaluate import run_model
-from train.fit import Fitted, Watch, fit
-from train.mapped_rows import MappedRows
-from train.order import SampleOrder, along, batches
+from train.evaluation.evaluate import run_model
+from train.inputs.large.blocks import BlockSizes
+from train.inputs.large.mapped_rows import MappedRows
+from train.inputs.load import TrainingData, load_data
+from train.inputs.order import SampleOrder, along, batches
+from train.loop.fit import Fitted, Watch, fit
 from train.sweep.pack import train_pack
 from train.trainer import tables_told
-from train.training_data import TrainingData, load_data
 from vqa_cache.errors import DamagedError
 
 FLAT = FlatSizes(train=600, val=120, images=40, answers=6)

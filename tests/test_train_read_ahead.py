@@ -12,9 +12,9 @@ import pytest
 import torch
 from conftest import begin, commit, numbered_keys
 
-from train.blocks import Blocks, BlockSizes, Windows, cut, deal, in_row_order
-from train.mapped_rows import MappedRows, Run
-from train.read_ahead import ReadAhead
+from train.inputs.large.blocks import Blocks, BlockSizes, Windows, cut, deal, in_row_order
+from train.inputs.large.mapped_rows import MappedRows, Run
+from train.inputs.large.read_ahead import ReadAhead
 from vqa_cache.errors import DamagedError
 from vqa_cache.table import Table
 

@@ -25,14 +25,14 @@ from test_train_small_cache import (
 from warm_process import count_operations
 
 from benchmarks.resume.runs import RunCampaign, RunCounts, disturb_runs
-from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from train.config import load_experiment
+from train.config.schema import load_experiment
+from train.engine.step import TrainingStep
 from train.errors import Stopped, TrainError
-from train.lock import locked
-from train.selection import Score, epochs_done, milestones
-from train.step import TrainingStep
+from train.loop.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from train.loop.lock import locked
+from train.loop.selection import Score, epochs_done, milestones
 from train.trainer import train as train_run
-from vqa_cache import bf16_gain
+from vqa_cache.system import bf16_gain
 
 OFTEN = ("train.snapshot_every=0.4", "train.evaluate_every=0.7", "train.keep_last=3")
 HEAD = 'name = "mlp"\nhidden = [16]\ndropout = 0.1\nbatch_norm = true'
@@ -373,7 +373,7 @@ def test_scores_rank_by_accuracy_then_cross_entropy_then_age() -> None:
 
 
 def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
-    from vqa_cache.signals import StopSignal
+    from vqa_cache.system.signals import StopSignal
 
     def work() -> None:
         stopping = StopSignal()

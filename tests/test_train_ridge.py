@@ -18,11 +18,11 @@ import torch
 from click.testing import CliRunner
 from test_train_small_cache import build_cache, small_dataset, write_experiment
 
-from train.config import Experiment, check
+from train.config.schema import Experiment, check
 from train.errors import TrainError
-from train.ridge import command, fit_head
-from train.ridge_path import PATH, Column, Inputs, RidgePath, moments
-from train.training_data import TrainingData, load_data
+from train.inputs.load import TrainingData, load_data
+from train.ridge.command import command, fit_head
+from train.ridge.path import PATH, Column, Inputs, RidgePath, moments
 
 ROOT = Path(__file__).parent.parent
 
@@ -127,7 +127,7 @@ def test_a_signal_ends_a_command_with_one_line(
 
     experiment = [] if name == "train.ridge" else [str(write_experiment(tmp_path))]
     words = [*experiment, "features.dataset=tiny", "--cache", str(cache)]
-    monkeypatch.setattr("train.training_data.load_data", load_and_stop)
+    monkeypatch.setattr("train.inputs.load.load_data", load_and_stop)
     monkeypatch.setattr(sys, "argv", [name, *words])
     monkeypatch.delitem(sys.modules, name, raising=False)
     before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
@@ -145,7 +145,14 @@ def test_what_cannot_be_ranked_is_told(cache: Path) -> None:
     with pytest.raises(TrainError, match=r"head.name=mlp: ridge takes features.dataset"):
         command.main(["head.name=mlp", "--cache", str(cache)], standalone_mode=False)
     done = subprocess.run(
-        [sys.executable, "-m", "train.ridge", "features.dataset=other", "--cache", str(cache)],
+        [
+            sys.executable,
+            "-m",
+            "train.ridge",
+            "features.dataset=other",
+            "--cache",
+            str(cache),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

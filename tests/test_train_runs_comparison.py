@@ -14,8 +14,8 @@ import torch
 from click.testing import CliRunner, Result
 from test_train_small_cache import build_cache, run_of, small_dataset
 
-from train import metrics
 from train.errors import TrainError
+from train.metrics import classification as metrics
 from train.runs.__main__ import command, main
 from train.runs.comparison import bootstrap_interval, compare_accuracy
 from train.runs.registry import Registry

@@ -24,16 +24,16 @@ from test_train_small_cache import (
 
 import train
 import vqa_cache
-from train import baselines as baselines_module
 from train.__main__ import command, main
-from train.config import load_experiment
+from train.config.schema import load_experiment
 from train.errors import ConfigError, TrainError
-from train.fit import Watch, fit
+from train.evaluation import baselines as baselines_module
+from train.inputs.load import load_data
+from train.loop.fit import Watch, fit
 from train.runs import folder as runs_module
 from train.runs.folder import load_run
 from train.trainer import train as train_run
-from train.training_data import load_data
-from vqa_cache.durable import temporary_path
+from vqa_cache.system.durable import temporary_path
 
 # ---------------------------------------------------------------- run folders
 

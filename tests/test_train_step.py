@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from train import losses, optimizers
-from train.dropout import Dropout, keep_factors
+from train.components import families
+from train.config.seeds import batch_bounds, derive_seed, epoch_order
+from train.engine.step import AnswerModel, TrainingStep, forward
 from train.errors import TrainError
-from train.fusion import Concat
-from train.heads import MlpHead
-from train.losses import IGNORED, CrossEntropy
-from train.seeds import batch_bounds, derive_seed, epoch_order
-from train.step import AnswerModel, TrainingStep, forward
+from train.fusion.concat import Concat
+from train.heads.mlp import MlpHead
+from train.layers.dropout import Dropout, keep_factors
+from train.losses import IGNORED
+from train.losses.cross_entropy import CrossEntropy
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,7 +48,7 @@ def step_of(model: AnswerModel, *, lr: float = 0.01, steps: int = 10, **options:
 
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_loss_falls_towards_the_truth(name: str) -> None:
-    loss, targets = losses.lookup(name)(), torch.tensor([0, 1])
+    loss, targets = families.LOSS.find(name)(), torch.tensor([0, 1])
     assert loss(5 * torch.eye(2), targets) < loss(torch.zeros(2, 2), targets)
 
 
@@ -69,7 +71,7 @@ def test_label_smoothing_by_hand() -> None:
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_optimiser_lowers_the_loss(name: str) -> None:
     model, (inputs, targets) = small_model(), small_batch()
-    optimizer = optimizers.lookup(name)(model, lr=0.05)
+    optimizer = families.OPTIMIZER.find(name)(model, lr=0.05)
     schedule = optimizers.constant(40)
     step = TrainingStep(model, CrossEntropy(), optimizer, schedule=schedule, seed=0)
     values = [step(inputs, targets, number).item() for number in range(40)]
@@ -104,7 +106,7 @@ def test_optimisers_give_the_numbers_of_torch_to_the_bit(
     step = TrainingStep(
         ours,
         CrossEntropy(),
-        optimizers.lookup(name)(ours, lr=0.1, **options),
+        families.OPTIMIZER.find(name)(ours, lr=0.1, **options),
         schedule=optimizers.linear(8),
         seed=0,
     )
@@ -123,21 +125,23 @@ def test_optimisers_give_the_numbers_of_torch_to_the_bit(
 
 @pytest.mark.parametrize("name", optimizers.SCHEDULES)
 def test_schedule_warms_up_then_follows_its_shape(name: str) -> None:
-    factor = optimizers.lookup_schedule(name)(12, warmup_steps=4)
+    factor = families.SCHEDULE.find(name)(12, warmup_steps=4)
     assert [factor(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
     assert factor(4) == 1.0
     halfway = {"constant": 1.0, "linear": 0.5, "cosine": 0.5}[name]
     assert factor(8) == pytest.approx(halfway)
     with pytest.raises(ValueError, match="warmup_steps is 13; expected 0 to 12"):
-        optimizers.lookup_schedule(name)(12, warmup_steps=13)
+        families.SCHEDULE.find(name)(12, warmup_steps=13)
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
 def test_schedule_ends_at_final(name: str) -> None:
-    assert optimizers.lookup_schedule(name)(10, final=0.1)(10) == pytest.approx(0.1)
+    assert families.SCHEDULE.find(name)(10, final=0.1)(10) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("lookup", [losses.lookup, optimizers.lookup, optimizers.lookup_schedule])
+@pytest.mark.parametrize(
+    "lookup", [families.LOSS.find, families.OPTIMIZER.find, families.SCHEDULE.find]
+)
 def test_unknown_names_list_the_known_ones(lookup: Any) -> None:
     with pytest.raises(TrainError, match=r"unknown .* 'nope'; known: "):
         lookup("nope")
@@ -245,7 +249,8 @@ def run_python(code: str) -> str:
 
 def test_step_engine_imports_with_torch_alone() -> None:
     code = (
-        "import sys, train.step, train.heads, train.fusion, train.losses, train.metrics; "
+        "import sys, train.engine.step, train.heads.mlp, train.heads.cosine, train.fusion.concat\n"
+        "import train.losses.cross_entropy, train.metrics.classification\n"
         "print([m for m in ('pydantic', 'pandas', 'optuna', 'h5py', 'zarr') if m in sys.modules])"
     )
     assert run_python(code) == "[]"

@@ -24,9 +24,10 @@ from test_train_small_cache import (
 
 import vqa_cache
 from benchmarks.resume.sweeps import SweepCampaign, SweepCounts, compare, disturb_sweeps
-from train.config import load_experiment
+from train.config.schema import load_experiment
 from train.errors import ConfigError, TrainError
-from train.fit import Watch, fit
+from train.inputs.load import load_data
+from train.loop.fit import Watch, fit
 from train.sweep.__main__ import choose_sampler, choose_trials, command
 from train.sweep.pack import group, most_lanes, rungs, train_pack
 from train.sweep.propose import Told, importance, propose, round_bounds
@@ -34,7 +35,6 @@ from train.sweep.record import Record
 from train.sweep.request import Request
 from train.sweep.run import sweep
 from train.sweep.space import parse_space, values_of
-from train.training_data import load_data
 
 ROOT = Path(__file__).parent.parent
 
@@ -342,7 +342,7 @@ def test_a_sweep_goes_on_in_the_precision_that_it_began_with(
 ) -> None:
     words = (experiment, "optimizer.lr=1e-3,1e-2", "train.precision=auto")
     request = request_of(*words, lanes=1)
-    choose = "train.training_data.choose_precision"
+    choose = "train.inputs.load.choose_precision"
     monkeypatch.setattr(choose, lambda *_, **__: "fp32")
     record = record_of(run_sweep(request, cache, tmp_path / "runs"))
     text = record.read_text()

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 from test_train_small_cache import build_cache, small_dataset, write_experiment
 
-from train import lr_find, ridge
+from train import lr_find
+from train.ridge import command as ridge
 from train.sweep.__main__ import command as sweep_command
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "sweeps.md"
@@ -40,7 +41,7 @@ def test_a_documented_command_runs(
     experiments.mkdir()
     path = write_experiment(experiments, "mlp_answers")
     path.write_text(path.read_text().replace('"tiny"', '"easy_vqa"'))
-    monkeypatch.setattr("train.config.EXPERIMENTS", experiments)
+    monkeypatch.setattr("train.config.schema.EXPERIMENTS", experiments)
     monkeypatch.chdir(tmp_path)
     python, dash_m, module, *arguments = shlex.split(line)
     assert (python, dash_m) == ("python", "-m")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from train.fusion import Concat
-from train.tables import ItemRows, Normaliser, ResidentTable, fit_normaliser
+from train.fusion.concat import Concat
+from train.inputs.resident import ItemRows, Normaliser, ResidentTable, fit_normaliser
 
 ROWS = 10_000  # more than a chunk
 
@@ -106,7 +106,7 @@ def test_rows_of_a_batch_lie_side_by_side_and_join_without_a_copy() -> None:
 
 def test_auto_reads_what_fits_and_maps_what_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resident(table_of(), [0, 1]).resident
-    monkeypatch.setattr("train.tables.available_memory", lambda: 10)
+    monkeypatch.setattr("train.inputs.resident.available_memory", lambda: 10)
     assert not resident(table_of(), [0, 1]).resident
 
 

@@ -24,11 +24,11 @@ from test_train_small_cache import (
 )
 
 import vqa_cache
-from train.checkpoint import load_checkpoint
-from train.config import load_experiment
+from train.config.schema import load_experiment
 from train.errors import TrainError
-from train.result import headline_split
-from train.selection import Score
+from train.evaluation.result import headline_split
+from train.loop.checkpoint import load_checkpoint
+from train.loop.selection import Score
 from train.trainer import train as train_run
 
 HIDDEN = 'name = "mlp"\nhidden = [16]\ndropout = 0.1'

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from train.errors import TrainError
-from train.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
+from train.inputs.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
 
 TEXTS = ["red", "blue", "", "a dog", "dog"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vqa_cache import durable
+from vqa_cache.system import durable
 
 
 def dead_process() -> int:

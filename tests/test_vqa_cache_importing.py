@@ -20,7 +20,7 @@ from conftest import write_images
 import vqa_cache
 from vqa_cache.__main__ import main
 from vqa_cache.keys import unpack_keys
-from vqa_cache.verify import verify
+from vqa_cache.tools.verify import verify
 
 DRAW = np.random.default_rng(0)
 FIXED = DRAW.integers(-50, 50, (4, 3, 8)).astype(np.float32)  # images, regions, features
@@ -206,7 +206,7 @@ def test_the_content_and_the_stated_name_are_the_identity(tmp_path: Path) -> Non
 
 
 def test_an_interrupted_import_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vqa_cache import importing
+    from vqa_cache.tools import importing
 
     monkeypatch.setattr(importing, "ROWS_PER_SHARD", {"image": 2, "text": 2})
     np.save(tmp_path / "x.npy", FIXED)

@@ -26,7 +26,7 @@ from vqa_cache.keys import text_key
 from vqa_cache.records import Record, encode_record
 from vqa_cache.shard import ShardWriter, shard_name
 from vqa_cache.table import Table
-from vqa_cache.verify import verify
+from vqa_cache.tools.verify import verify
 
 CONTAINERS = ("hdf5", "zarr")
 LENGTHS = [3, 0, 1, 5]

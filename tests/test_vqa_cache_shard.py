@@ -17,7 +17,7 @@ from vqa_cache.errors import DamagedError
 from vqa_cache.records import read_record
 from vqa_cache.shard import ShardWriter, failed_keys, planned_keys, row_keys, shard_name
 from vqa_cache.table import Table
-from vqa_cache.verify import verify
+from vqa_cache.tools.verify import verify
 
 KEYS = numbered_keys(5)
 VALUES = np.arange(20, dtype=np.float32).reshape(5, 4)

@@ -16,7 +16,7 @@ from test_vqa_cache_examples import columns, write
 import vqa_cache
 from vqa_cache.__main__ import main
 from vqa_cache.table import Table
-from vqa_cache.verify import verify
+from vqa_cache.tools.verify import verify
 
 OTHER = {"hdf5": "zarr", "zarr": "hdf5"}
 

@@ -14,7 +14,7 @@ from test_vqa_cache_examples import columns, write
 import vqa_cache
 from vqa_cache.identity import add_spec
 from vqa_cache.spec import parse_spec
-from vqa_cache.verify import verify
+from vqa_cache.tools.verify import verify
 
 
 @pytest.fixture(scope="module")

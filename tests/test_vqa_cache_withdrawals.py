@@ -17,7 +17,7 @@ from precompute.progress import ConsoleReporter
 from vqa_cache.__main__ import main
 from vqa_cache.errors import DamagedError, KeyNotFoundError
 from vqa_cache.table import Table
-from vqa_cache.verify import verify
+from vqa_cache.tools.verify import verify
 
 KEYS = numbered_keys(5)
 

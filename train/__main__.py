@@ -44,7 +44,7 @@ def command(
     elif experiment is None:
         raise click.UsageError("name an experiment; --list shows them")
     elif check:
-        from train.config import load_experiment
+        from train.config.schema import load_experiment
 
         load_experiment(experiment, list(overrides))
     else:
@@ -53,7 +53,7 @@ def command(
 
 def list_experiments(as_json: bool) -> None:
     """Names of the experiments with their first line."""
-    from train.config import describe, experiment_files
+    from train.config.schema import describe, experiment_files
 
     found = {name: describe(path) for name, path in experiment_files().items()}
     if as_json:
@@ -76,13 +76,13 @@ def train_seeds(
     """Train one experiment, once per seed, and print its results."""
     from rich.console import Console
 
-    from train.config import load_experiment
+    from train.config.schema import load_experiment
     from train.errors import ConfigError
-    from train.progress import say
-    from train.result import headline_split, print_result
+    from train.evaluation.result import headline_split, print_result
+    from train.loop.progress import say
     from train.runs.folder import load_run
     from train.trainer import train
-    from vqa_cache.signals import StopSignal
+    from vqa_cache.system.signals import StopSignal
 
     if seeds and any(override.partition("=")[0] == "seed" for override in overrides):
         raise ConfigError(["seed is set twice: by --seeds and by seed=...; leave one out"])

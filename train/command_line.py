@@ -33,9 +33,9 @@ def run_command(
 ) -> None:
     """Run `python -m <name>`; a user's errors go to stderr, one line each, with exit code 1. What
     a signal stopped ends with 143, and with a line that `stopped` ends."""
-    from vqa_cache.allocator import keep_freed_memory
     from vqa_cache.errors import CacheError
-    from vqa_cache.signals import EXIT_STOPPED
+    from vqa_cache.system.allocator import keep_freed_memory
+    from vqa_cache.system.signals import EXIT_STOPPED
 
     keep_freed_memory()
     try:

@@ -15,7 +15,7 @@ from train.command_line import HELP, cache_option, json_option, overrides_argume
 from train.errors import ConfigError, TrainError
 
 if TYPE_CHECKING:
-    from train.fit import Watch
+    from train.loop.fit import Watch
 
 RATES = 64
 BAR = 40  # characters
@@ -55,8 +55,8 @@ def command(
     """
     if not 0 < low < high:
         raise ConfigError([f"--low {low} --high {high}: expected 0 < low < high"])
-    from train.fit import Watch
-    from vqa_cache.signals import StopSignal
+    from train.loop.fit import Watch
+    from vqa_cache.system.signals import StopSignal
 
     console = Console(stderr=as_json)
     watch = Watch(console, stopping=StopSignal())
@@ -92,9 +92,9 @@ def try_rates(
         Stopped: a signal came.
     """
     import vqa_cache
-    from train.config import Component, load_experiment
+    from train.config.schema import Component, load_experiment
+    from train.inputs.load import load_data
     from train.sweep.pack import train_pack
-    from train.training_data import load_data
 
     experiment = load_experiment(name, [*overrides, f"train.epochs={epochs}"])
     constant = Component(name="constant", warmup_steps=0)
@@ -125,7 +125,7 @@ def best_of(tried: Sequence[Tried]) -> Tried:
 
 def plot(tried: Sequence[Tried], best: Tried, console: Console) -> None:
     """A line for each rate: its accuracy, and a bar as long as its cross-entropy is low."""
-    from train.progress import say
+    from train.loop.progress import say
 
     losses = [one.cross_entropy for one in tried if one.cross_entropy is not None]
     low, high = min(losses), sorted(losses)[len(losses) * 3 // 4]  # the worst quarter has no bar

@@ -15,20 +15,20 @@ from typing import Any
 from rich.console import Console
 
 import vqa_cache
-from train.baselines import run_baselines
-from train.config import Experiment
+from train.config.schema import Experiment
 from train.errors import TrainError
-from train.evaluate import measure, predictions, run_model
-from train.fit import Fitted, Watch, fit
-from train.lock import locked
-from train.order import along
-from train.progress import say
-from train.result import compose
+from train.evaluation.baselines import run_baselines
+from train.evaluation.evaluate import measure, predictions, run_model
+from train.evaluation.result import compose
+from train.inputs.load import TrainingData, load_data
+from train.inputs.order import along
+from train.loop.fit import Fitted, Watch, fit
+from train.loop.lock import locked
+from train.loop.progress import say
+from train.loop.tensorboard import Events
 from train.runs.folder import RunFolder, choose_folder, unfinished_with_other_code
 from train.runs.registry import Registry
-from train.tensorboard import Events
-from train.training_data import TrainingData, load_data
-from vqa_cache.device import CPU, device_name
+from vqa_cache.system.device import CPU, device_name
 
 
 def train(

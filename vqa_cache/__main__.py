@@ -15,16 +15,16 @@ from rich.table import Table as RichTable
 
 from vqa_cache.cache import Cache, create_cache, open_cache, spec_text
 from vqa_cache.dtypes import SHORT_NAMES
-from vqa_cache.durable import remove
 from vqa_cache.errors import CacheError
-from vqa_cache.explain import explain, in_words
-from vqa_cache.exporting import export_table
-from vqa_cache.foreign import BOXES, FORMATS
-from vqa_cache.garbage import find_garbage
-from vqa_cache.importing import KEY_BY, collect, import_table, key_function, open_sources
+from vqa_cache.system.durable import remove
 from vqa_cache.table import Table
-from vqa_cache.transfer import copy_split, copy_table, copy_thumbnails
-from vqa_cache.verify import verify
+from vqa_cache.tools.explain import explain, in_words
+from vqa_cache.tools.exporting import export_table
+from vqa_cache.tools.foreign import BOXES, FORMATS
+from vqa_cache.tools.garbage import find_garbage
+from vqa_cache.tools.importing import KEY_BY, collect, import_table, key_function, open_sources
+from vqa_cache.tools.transfer import copy_split, copy_table, copy_thumbnails
+from vqa_cache.tools.verify import verify
 from vqa_cache.withdrawals import chosen_keys, withdraw
 
 

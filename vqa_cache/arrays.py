@@ -14,8 +14,8 @@ import xxhash
 
 from vqa_cache.containers import ArrayLayout, Extent
 from vqa_cache.dtypes import numpy_type
-from vqa_cache.durable import naming
 from vqa_cache.errors import DamagedError
+from vqa_cache.system.durable import naming
 
 BLOCK_BYTES = 4 * 1024 * 1024
 

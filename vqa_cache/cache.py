@@ -9,10 +9,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqa_cache.durable import create_file, is_temporary
 from vqa_cache.errors import CacheError, DamagedError, NotACacheError, TableNotFoundError
 from vqa_cache.examples import Split, current_record, read_split
 from vqa_cache.records import Record, encode_record, read_record
+from vqa_cache.system.durable import create_file, is_temporary
 from vqa_cache.table import Table
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from vqa_cache import arrays
 from vqa_cache.containers import ArrayLayout, lay_out
-from vqa_cache.durable import create_file, publish, removed_on_error, temporary_path
 from vqa_cache.errors import DamagedError
 from vqa_cache.keys import Keys, canonical_json
 from vqa_cache.records import Record, encode_record, read_record
+from vqa_cache.system.durable import create_file, publish, removed_on_error, temporary_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqa_cache.cache import Cache
-from vqa_cache.durable import create_file, write_file
 from vqa_cache.errors import DamagedError
 from vqa_cache.keys import json_digest
 from vqa_cache.records import encode_record, read_record
 from vqa_cache.spec import EncoderSpec, Modality
+from vqa_cache.system.durable import create_file, write_file
 from vqa_cache.table import Table
 
 if TYPE_CHECKING:

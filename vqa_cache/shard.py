@@ -13,10 +13,10 @@ import numpy.typing as npt
 from vqa_cache import arrays
 from vqa_cache.containers import SUFFIX, ArrayLayout, Extent, lay_out
 from vqa_cache.dtypes import numpy_type
-from vqa_cache.durable import publish, remove, removed_on_error, temporary_path, write_file
 from vqa_cache.errors import DamagedError
 from vqa_cache.keys import KEY_BYTES, pack_keys, unpack_keys
 from vqa_cache.records import Record, encode_record, read_record
+from vqa_cache.system.durable import publish, remove, removed_on_error, temporary_path, write_file
 
 ROWS_PER_SHARD = {"image": 1024, "text": 16384}  # of a new table, unless asked otherwise
 _FEATURE_AXES = {1: ("feature",), 2: ("token", "feature")}

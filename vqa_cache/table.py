@@ -13,7 +13,6 @@ import numpy as np
 
 from vqa_cache.arrays import check_files, read_array, read_texts
 from vqa_cache.dtypes import map_tensor, torch_type
-from vqa_cache.durable import is_temporary, write_file
 from vqa_cache.errors import CacheError, DamagedError, KeyNotFoundError
 from vqa_cache.key_index import KeyIndex, first_occurrences
 from vqa_cache.keys import KEY_BYTES, Keys, pack_keys, text_key, unpack_keys
@@ -21,6 +20,7 @@ from vqa_cache.ragged import Spans, Whole, pad, spans
 from vqa_cache.reading import read_checked
 from vqa_cache.records import Record, encode_record, read_record
 from vqa_cache.shard import failed_keys, row_keys
+from vqa_cache.system.durable import is_temporary, write_file
 from vqa_cache.withdrawals import withdrawn_keys
 
 if TYPE_CHECKING:

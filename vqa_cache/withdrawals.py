@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vqa_cache.durable import is_temporary, write_file
 from vqa_cache.errors import CacheError, DamagedError
 from vqa_cache.keys import KEY_BYTES, image_key, text_key, unpack_keys
 from vqa_cache.records import Record, encode_record, read_record
+from vqa_cache.system.durable import is_temporary, write_file
 
 _FOLDER = "withdrawn"
 _KEY = re.compile(r"[0-9a-fA-F]{32}")

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.inputs.sizes import WIDTH, Sizes
-from train.evaluate import batches_of
-from train.seeds import epoch_order
-from train.step import COMPUTE_TYPES, Batch, Precision
-from train.tables import ItemRows, Normaliser, ResidentTable
+from train.config.seeds import epoch_order
+from train.engine.step import COMPUTE_TYPES, Batch, Precision
+from train.evaluation.evaluate import batches_of
+from train.inputs.resident import ItemRows, Normaliser, ResidentTable
 
 
 def write_data(path: Path, sizes: Sizes) -> None:

@@ -8,9 +8,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from train.config import to_toml
-from train.keys import flatten
-from train.runs.layout import CONFIG, IDENTITY, METRICS, RESULT
+from train.config.keys import flatten
+from train.config.schema import to_toml
+from train.loop.layout import CONFIG, IDENTITY, METRICS, RESULT
 from vqa_cache.keys import json_digest
 
 _HEADS = ("linear", "mlp", "cosine")

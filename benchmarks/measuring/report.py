@@ -21,7 +21,7 @@ from data.example import DatasetError
 from precompute.errors import PrecomputeError
 from train.errors import TrainError
 from vqa_cache.errors import CacheError
-from vqa_cache.signals import EXIT_STOPPED
+from vqa_cache.system.signals import EXIT_STOPPED
 
 Figures = dict[str, Any]
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

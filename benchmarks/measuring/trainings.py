@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from train.config import Config
-from train.fit import Training, Watch
-from train.training_data import TrainingData
+from train.config.schema import Config
+from train.inputs.load import TrainingData
+from train.loop.fit import Training, Watch
 
 
 def begin_training(config: Config, data: TrainingData, folder: Path) -> Training:

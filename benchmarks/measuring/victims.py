@@ -14,7 +14,7 @@ import click
 
 from benchmarks.measuring.processes import how_it_ended
 from train.errors import Stopped
-from vqa_cache.signals import EXIT_STOPPED, StopSignal
+from vqa_cache.system.signals import EXIT_STOPPED, StopSignal
 
 Work = Callable[[StopSignal], object]
 

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from train.evaluate import gather
-from train.training_data import TrainingData
+from train.evaluation.evaluate import gather
+from train.inputs.load import TrainingData
 
 EXAMPLES = 100_000  # a part is enough: the time of a sample does not depend on their number
 

@@ -48,9 +48,9 @@ from benchmarks.precompute.bench import Bench
 from benchmarks.precompute.sizes import FULL, SMALL
 from precompute.torchvision_operators import declare_missing_operators
 from precompute.versions import library_versions
-from train.device import environment
-from vqa_cache.allocator import keep_freed_memory
-from vqa_cache.device import CPU
+from train.inputs.device import environment
+from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.device import CPU
 
 # what measures, and the keys that it measures together
 COMPARISONS: tuple[tuple[Callable[[Bench], None], tuple[str, ...]], ...] = (

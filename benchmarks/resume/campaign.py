@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.measuring import victims
-from vqa_cache.signals import StopSignal
+from vqa_cache.system.signals import StopSignal
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from benchmarks.inputs.caches import make_shapes, run_stage_1
 from benchmarks.measuring.report import Report, json_option, reported
 from benchmarks.resume.runs import RunCampaign, RunCounts, disturb_runs
 from benchmarks.resume.sweeps import SWEEPS, SweepCounts, disturb_sweeps, sweep_campaign
-from vqa_cache.signals import EXIT_STOPPED
+from vqa_cache.system.signals import EXIT_STOPPED
 
 IMAGE = "timm:resnet18:random=0:tap=layer1"
 SETTINGS = (

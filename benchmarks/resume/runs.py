@@ -19,11 +19,11 @@ from rich.console import Console
 
 from benchmarks.measuring.victims import ended
 from benchmarks.resume.campaign import Campaign
-from train.config import load_experiment
-from train.runs.layout import RESULT
-from train.step import TrainingStep
+from train.config.schema import load_experiment
+from train.engine.step import TrainingStep
+from train.loop.layout import RESULT
 from train.trainer import train
-from vqa_cache.signals import StopSignal
+from vqa_cache.system.signals import StopSignal
 
 
 @dataclass

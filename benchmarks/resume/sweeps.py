@@ -18,12 +18,12 @@ from rich.console import Console
 
 from benchmarks.measuring.victims import ended
 from benchmarks.resume.campaign import Campaign
-from train.fit import Watch
+from train.loop.fit import Watch
 from train.sweep.record import TRIALS
 from train.sweep.request import Request
 from train.sweep.run import sweep
 from train.sweep.space import parse_space
-from vqa_cache.signals import StopSignal
+from vqa_cache.system.signals import StopSignal
 
 SMALL = ("mlp_answers", "head.hidden=[16]", "train.batch_size=64")
 RESULT = "result.json"  # of a sweep that ended

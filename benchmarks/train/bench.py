@@ -11,10 +11,10 @@ import vqa_cache
 from benchmarks.inputs.scale_cache import FEATURES as SCALE_FEATURES
 from benchmarks.inputs.scale_cache import TEXT
 from benchmarks.measuring.trainings import begin_training
-from train.config import Config, load_experiment
-from train.fit import Training
-from train.training_data import load_data
-from vqa_cache.device import CPU
+from train.config.schema import Config, load_experiment
+from train.inputs.load import load_data
+from train.loop.fit import Training
+from vqa_cache.system.device import CPU
 
 FEATURES = (*SCALE_FEATURES, "train.epochs=1", "train.snapshot_every=0")
 HEADS = {

@@ -51,9 +51,9 @@ from benchmarks.train.limits import against_limit
 from benchmarks.train.loading import loading
 from benchmarks.train.loops import against_journal, against_tensor_dataset
 from benchmarks.train.shares import shares
-from train.device import environment
-from vqa_cache.allocator import keep_freed_memory
-from vqa_cache.device import CPU
+from train.inputs.device import environment
+from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.device import CPU
 
 AGAINST_LIMIT = (
     ("linear", 512),

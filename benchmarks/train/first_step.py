@@ -9,10 +9,10 @@ import vqa_cache
 from benchmarks.measuring.processes import run_python
 from benchmarks.measuring.trainings import begin_training
 from benchmarks.train.bench import FEATURES
-from train.config import load_experiment
-from train.training_data import load_data
-from vqa_cache.allocator import keep_freed_memory
-from vqa_cache.device import CPU
+from train.config.schema import load_experiment
+from train.inputs.load import load_data
+from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.device import CPU
 
 STARTS = 3  # processes whose first step is timed; the best counts
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 
 from benchmarks.measuring.turns import median, ratio, take_turns
-from train import optimizers
-from train.fusion import Concat
-from train.heads import MlpHead
+from train.engine import optimizers
+from train.engine.step import AnswerModel, TrainingStep
+from train.fusion.concat import Concat
+from train.heads.mlp import MlpHead
 from train.lanes.loss import LaneCrossEntropy
 from train.lanes.optimizer import LaneAdamW
 from train.lanes.stack import LaneModel
 from train.lanes.step import LaneStep
-from train.losses import CrossEntropy
-from train.step import AnswerModel, TrainingStep
+from train.losses.cross_entropy import CrossEntropy
 
 LANES, INPUTS, HIDDEN, ANSWERS, BATCH = 32, 256, 64, 100, 256
 STEPS = 20  # of a turn

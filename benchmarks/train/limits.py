@@ -10,10 +10,10 @@ from torch import nn
 
 from benchmarks.measuring.turns import median, ratio, take_turns
 from benchmarks.train.bench import Bench, looping, repeated
-from train.build import build_model, build_step
-from train.evaluate import gather
-from train.step import COMPUTE_TYPES, TrainingStep
-from train.training_data import TrainingData
+from train.engine.build import build_model, build_step
+from train.engine.step import COMPUTE_TYPES, TrainingStep
+from train.evaluation.evaluate import gather
+from train.inputs.load import TrainingData
 
 
 def against_limit(

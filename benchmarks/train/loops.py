@@ -7,7 +7,7 @@ from torch import nn
 from benchmarks.measuring.turns import median, ratio, take_turns
 from benchmarks.peers.journal_loops import journal_loop, tensor_dataset_loop
 from benchmarks.train.bench import Bench, looping, repeated
-from train.build import build_model
+from train.engine.build import build_model
 
 
 def against_journal(bench: Bench, head: str, batch_size: int = 5000) -> dict[str, float]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.train.bench import Bench, timed
-from train.baselines import always
-from train.evaluate import measure, run_model
+from train.evaluation.baselines import always
+from train.evaluation.evaluate import measure, run_model
 
 
 def shares(bench: Bench) -> dict[str, float]:

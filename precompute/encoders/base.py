@@ -10,9 +10,9 @@ import torch
 
 from precompute.copies import Copies, Inputs, copies_for
 from precompute.errors import ItemError
-from vqa_cache.device import CPU
 from vqa_cache.identity import Identity, weights_digest
 from vqa_cache.spec import EncoderSpec, Modality
+from vqa_cache.system.device import CPU
 
 Item = Any  # an image file's path, or a text
 

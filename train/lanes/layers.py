@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from train.dropout import keep_factors
+from train.layers.dropout import keep_factors
 
 
 class LaneLinear(nn.Module):

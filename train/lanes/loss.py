@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from train.losses import IGNORED, CrossEntropy
+from train.losses import IGNORED
+from train.losses.cross_entropy import CrossEntropy
 
 
 class LaneCrossEntropy:

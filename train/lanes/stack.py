@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from train.dropout import Dropout
-from train.fusion import Concat, Product
-from train.heads import CosineHead, LinearHead, MlpHead
+from train.config.seeds import derive_seed
+from train.engine.step import AnswerModel
+from train.fusion.concat import Concat
+from train.fusion.product import Product
+from train.heads.cosine import CosineHead
+from train.heads.linear import LinearHead
+from train.heads.mlp import MlpHead
 from train.lanes.layers import LaneBatchNorm, LaneDropout, LaneLinear, Streams
-from train.seeds import derive_seed
-from train.step import AnswerModel
+from train.layers.dropout import Dropout
 
 # their forward works on [batch, width] and on [lanes, batch, width] alike
 STACKABLE = (AnswerModel, Concat, Product, LinearHead, MlpHead, CosineHead, nn.ModuleDict)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import torch
 
+from train.engine.optimizers import Schedule
+from train.engine.step import Precision, forward
 from train.lanes.loss import LaneCrossEntropy
 from train.lanes.optimizer import LaneAdamW
 from train.lanes.stack import LaneModel
-from train.optimizers import Schedule
-from train.step import Precision, forward
 
 
 class LaneStep:

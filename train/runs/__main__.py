@@ -206,7 +206,7 @@ def queue(
         return
     if remove is not None:
         raise click.UsageError("--remove takes no experiment")
-    from train.config import load_experiment
+    from train.config.schema import load_experiment
 
     load_experiment(experiment, overrides)  # wrong ones are refused now, not in the night
     name = str(Path(experiment).resolve()) if Path(experiment).is_file() else experiment
@@ -233,7 +233,7 @@ def work(wait: bool, runs: Path) -> None:
     """Train what is queued, one job after another. SIGTERM or Ctrl-C: the job goes back."""
     from train.runs.queue import Queue
     from train.runs.worker import Stop, Worker
-    from vqa_cache.signals import EXIT_STOPPED
+    from vqa_cache.system.signals import EXIT_STOPPED
 
     with Stop() as stop:
         worker = Worker(Queue(closed_at_end(Registry.open(runs))), stop, click.echo, wait=wait)

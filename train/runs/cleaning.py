@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from train.errors import TrainError
-from train.runs.layout import BEST, CHECKPOINTS, FAILURE, RESULT
+from train.loop.layout import BEST, CHECKPOINTS, FAILURE, RESULT
 from train.runs.records import is_run
-from vqa_cache.durable import remove, temporary_path
+from vqa_cache.system.durable import remove, temporary_path
 
 _UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 

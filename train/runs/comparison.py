@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from train.config.keys import flatten
 from train.errors import TrainError
-from train.keys import flatten
-from train.runs.layout import BEST, CHECKPOINTS, CONFIG, DESCRIPTION, RESULT
+from train.loop.layout import BEST, CHECKPOINTS, CONFIG, DESCRIPTION, RESULT
 from train.runs.registry import Registry
 
 RESAMPLES = 10_000
@@ -157,8 +157,8 @@ class _Judge:
         self, cache: Path, run: Path, result: Mapping[str, Any], split: str, ids: list[int | str]
     ) -> None:
         import vqa_cache
-        from train.examples import image_groups
-        from train.vocabulary import Vocabulary
+        from train.inputs.parts import image_groups
+        from train.inputs.vocabulary import Vocabulary
 
         self.run, self.result, self.part = run, result, split
         held_out = result["best"].get("held_out_of_train") and split == result["best"]["split"]

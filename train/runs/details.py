@@ -15,7 +15,7 @@ from train.errors import TrainError
 from train.runs.database import is_damage
 from train.runs.registry import Registry
 from train.runs.tabular import print_rows
-from vqa_cache.durable import write_file
+from vqa_cache.system.durable import write_file
 
 _SHOWN = 10  # evaluated epochs, trials
 _READING = (

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train.config import Config, Experiment, to_toml
+from train.config.identity import identity_of, run_id
+from train.config.schema import Config, Experiment, to_toml
+from train.engine.step import Precision
 from train.errors import TrainError
-from train.identity import identity_of, run_id
-from train.runs.layout import CONFIG, FAILURE, IDENTITY, RESULT
-from train.step import Precision
-from vqa_cache.durable import remove, write_file
+from train.loop.layout import CONFIG, FAILURE, IDENTITY, RESULT
+from vqa_cache.system.durable import remove, write_file
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from train.config.keys import flatten
 from train.errors import TrainError
-from train.keys import flatten
-from train.runs.layout import (
+from train.loop.layout import (
     BEST,
     CHECKPOINTS,
     CONFIG,
@@ -261,7 +261,9 @@ def _parsed(path: Path, lines: list[bytes], *required: str) -> Iterator[dict[str
 
 
 def _snapshots(folder: Path) -> list[Snapshot]:
-    from vqa_cache.durable import is_temporary  # loads numpy, which `ls` has no other use for
+    from vqa_cache.system.durable import (
+        is_temporary,  # loads numpy, which `ls` has no other use for
+    )
 
     found = []
     for path in sorted(folder.glob(f"*/{DESCRIPTION}")):

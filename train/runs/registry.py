@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.errors import TrainError
+from train.loop.layout import REGISTRY
 from train.runs import database
-from train.runs.layout import REGISTRY
 from train.runs.records import (
     LogPosition,
     RunRecord,
@@ -292,7 +292,9 @@ class Registry:
 def _is_indexed(folder: Path) -> bool:
     if not is_run(folder) and not is_sweep(folder):
         return False
-    from vqa_cache.durable import is_temporary  # loads numpy, which `ls` has no other use for
+    from vqa_cache.system.durable import (
+        is_temporary,  # loads numpy, which `ls` has no other use for
+    )
 
     return not is_temporary(folder)
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from train.components.lookup import did_you_mean
+from train.config.keys import parse_value
 from train.errors import TrainError
-from train.keys import parse_value
-from train.lookup import did_you_mean
-from train.runs.layout import CONFIG, IDENTITY
+from train.loop.layout import CONFIG, IDENTITY
 from train.runs.records import Cell, cell
 from train.runs.registry import Registry
 

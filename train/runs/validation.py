@@ -17,16 +17,16 @@ from typing import Any
 import torch
 
 import vqa_cache
-from train.build import build_model, load_weights
-from train.checkpoint import load_checkpoint
-from train.config import Config, Experiment
-from train.device import rng_devices
+from train.config.schema import Config, Experiment
+from train.engine.build import build_model, load_weights
 from train.errors import TrainError
-from train.evaluate import measure, run_model
-from train.metrics import METRICS
-from train.runs.layout import CHECKPOINTS, CONFIG, IDENTITY, VALIDATIONS
+from train.evaluation.evaluate import measure, run_model
+from train.inputs.device import rng_devices
+from train.inputs.load import TrainingData, load_data
+from train.loop.checkpoint import load_checkpoint
+from train.loop.layout import CHECKPOINTS, CONFIG, IDENTITY, VALIDATIONS
+from train.metrics.classification import METRICS
 from train.runs.records import Snapshot, read_run
-from train.training_data import TrainingData, load_data
 
 
 def lacking(run: Path) -> dict[Snapshot, list[str]]:

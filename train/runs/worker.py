@@ -18,9 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from train.runs.layout import QUEUE_LOGS
+from train.loop.layout import QUEUE_LOGS
 from train.runs.queue import Job, Queue, worker_name
-from vqa_cache.signals import EXIT_STOPPED
+from vqa_cache.system.signals import EXIT_STOPPED
 
 _LOOK_EVERY = 0.2  # seconds
 _ASK_EVERY = 2.0  # seconds between looks at an empty queue

@@ -73,13 +73,13 @@ def command(
     """
     from rich.console import Console
 
-    from train.fit import Watch
-    from train.progress import say
+    from train.loop.fit import Watch
+    from train.loop.progress import say
     from train.sweep.report import print_sweep
     from train.sweep.request import Request
     from train.sweep.run import sweep
     from train.sweep.space import parse_space
-    from vqa_cache.signals import StopSignal
+    from vqa_cache.system.signals import StopSignal
 
     space = parse_space(words)
     chosen = choose_sampler(sampler, space.grid_size)

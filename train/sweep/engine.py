@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import vqa_cache
-from train.config import Config, Experiment
-from train.fit import Watch
-from train.step import Precision
+from train.config.schema import Config, Experiment
+from train.engine.step import Precision
+from train.inputs.load import TrainingData, load_data
+from train.loop.fit import Watch
 from train.sweep.pack import Outcome, Pruner, train_pack
-from train.training_data import TrainingData, load_data
 from vqa_cache.keys import json_digest
 
 

@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from train.engine.step import Precision
 from train.errors import Stopped, TrainError
-from train.fit import Watch
-from train.progress import say
-from train.step import Precision
+from train.loop.fit import Watch
+from train.loop.progress import say
 from train.sweep.engine import Data, Pack, train_one
 from train.sweep.pack import Outcome
-from vqa_cache.ray_cluster import connect, fetch
+from vqa_cache.system.ray_cluster import connect, fetch
 
 _RETRIES = 3  # of a pack whose process was lost
 _SECONDS_BETWEEN_LOOKS = 0.2

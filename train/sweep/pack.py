@@ -13,32 +13,33 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from train.build import (
+from train.config.schema import Config, hidden_widths
+from train.config.seeds import batch_bounds
+from train.engine.build import (
     build_loss,
     build_model,
     build_schedule,
     check_batch_norm,
     trainable,
 )
-from train.config import Config, hidden_widths
-from train.device import rng_devices
+from train.engine.step import Precision, forward
 from train.errors import DivergedError, Stopped
-from train.evaluate import EVALUATION_BATCH, Outputs, batches_of, evaluated, gather
-from train.examples import Part
-from train.fit import Watch, fit
+from train.evaluation.evaluate import EVALUATION_BATCH, Outputs, batches_of, evaluated, gather
+from train.inputs.device import rng_devices
+from train.inputs.load import TrainingData
+from train.inputs.order import SampleOrder, batches
+from train.inputs.parts import Part
+from train.inputs.resident import ResidentTable, device_of
 from train.lanes.loss import LaneCrossEntropy
 from train.lanes.optimizer import LaneAdamW
 from train.lanes.stack import LaneModel, can_stack
 from train.lanes.step import LaneStep
-from train.losses import IGNORED, CrossEntropy
-from train.metrics import compute
-from train.order import SampleOrder, batches
-from train.progress import TrainingProgress
-from train.seeds import batch_bounds
-from train.selection import Score, epochs_done, milestones, score_of
-from train.step import Precision, forward
-from train.tables import ResidentTable, device_of
-from train.training_data import TrainingData
+from train.loop.fit import Watch, fit
+from train.loop.progress import TrainingProgress
+from train.loop.selection import Score, epochs_done, milestones, score_of
+from train.losses import IGNORED
+from train.losses.cross_entropy import CrossEntropy
+from train.metrics.classification import compute
 from vqa_cache.keys import json_digest
 
 Pruner = Literal["none", "halving"]

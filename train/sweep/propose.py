@@ -21,7 +21,7 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
-from train.seeds import derive_seed
+from train.config.seeds import derive_seed
 from train.sweep.space import Choice, Dimension, Space, number_text
 
 Sampler = Literal["grid", "random", "tpe"]

@@ -15,9 +15,9 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from train.config import to_toml
+from train.config.schema import to_toml
 from train.errors import TrainError
-from vqa_cache.durable import sync_folder, write_file
+from vqa_cache.system.durable import sync_folder, write_file
 
 SETTINGS, TRIALS = "sweep.toml", "trials.jsonl"
 Row = dict[str, Any]

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from train.progress import say
+from train.loop.progress import say
 
 SHOWN = 10  # trials
 

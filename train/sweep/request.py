@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from train.config import Config
+from train.config.schema import Config
 from train.errors import ConfigError
 from train.sweep.pack import Pruner
 from train.sweep.propose import Params, Sampler, Told, propose

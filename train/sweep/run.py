@@ -12,12 +12,12 @@ import numpy
 import optuna
 import torch
 
-from train.config import COMPONENTS
+from train.components.families import CHOSEN
+from train.config.identity import code_digest, component_names
+from train.config.keys import parse_value
 from train.errors import TrainError
-from train.fit import Watch
-from train.identity import code_digest, component_names
-from train.keys import parse_value
-from train.progress import say
+from train.loop.fit import Watch
+from train.loop.progress import say
 from train.sweep.engine import Data, Engine, Pack, run_packs
 from train.sweep.pack import Outcome, Status, group
 from train.sweep.propose import Params, Told, importance, round_bounds
@@ -96,7 +96,7 @@ def settings_of(request: Request, data: Data) -> dict[str, Any]:
 
 def varied_components(space: Space) -> list[str]:
     """Names of components that trials choose between."""
-    keys = [f"{section}.name" for section in COMPONENTS]
+    keys = [f"{section}.name" for section in CHOSEN]
     choices = [d for d in space.dimensions if isinstance(d, Choice) and d.key in keys]
     return [str(parse_value(text)) for choice in choices for text in choice.values]
 

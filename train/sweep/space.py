@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from train.config import Experiment, flatten, load_experiment, parse_value
+from train.config.schema import Experiment, flatten, load_experiment, parse_value
 from train.errors import ConfigError
 
 _RANGE = re.compile(r"(log|uniform):([^:]*):([^:]*)")

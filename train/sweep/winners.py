@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import DivergedError
-from train.fit import Watch
-from train.progress import say
+from train.loop.fit import Watch
+from train.loop.progress import say
 from train.runs.folder import load_run
 from train.sweep.record import Row
 from train.sweep.request import Request, Trial

@@ -1,0 +1,58 @@
+"""What makes a run the same run: its config, the data it reads, the code that trains it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from train.components.families import CHOSEN
+from train.components.lookup import user_file
+from train.components.user_code import with_imports
+from train.config.schema import Config
+from vqa_cache.keys import json_digest
+
+TRAIN = Path(__file__).parent.parent
+# the rooms whose code computes; what a run is listed, compared and reported by leaves it alone
+ROOMS = (
+    "config", "inputs", "questions", "attention", "fusion", "heads", "losses", "layers", "metrics",
+    "engine", "lanes", "loop", "evaluation",
+)  # fmt: skip
+ANSWERS = TRAIN.parent / "data" / "answers.py"  # how answers are normalised
+
+
+def code_digest(components: Iterable[str] = ()) -> str:
+    """Hex digest over the Python files that a training computes with, a user's own among them.
+
+    Args:
+        components: their names; behind a user's own ("my_file:MyHead") stand its file and what that
+            imports from the working directory.
+    """
+    named = (user_file(name) for name in components)
+    own = {path for file in named if file is not None for path in with_imports(file)}
+    digest = hashlib.sha256()
+    ours = {path for room in ROOMS for path in (TRAIN / room).rglob("*.py")} | {ANSWERS}
+    for root, paths in ((TRAIN.parent, ours), (Path.cwd(), own)):
+        for path in sorted(paths):
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(root)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def component_names(config: Config) -> list[str]:
+    """The names of fusion, head, loss, optimiser and schedule."""
+    return [getattr(config, section).name for section in CHOSEN]
+
+
+def identity_of(config: Config, data_digest: str) -> dict[str, str]:
+    """Digests of the three things that a run depends on."""
+    return {
+        "config": json_digest(config.identity()),
+        "data": data_digest,
+        "code": code_digest(component_names(config)),
+    }
+
+
+def run_id(name: str, identity: dict[str, str]) -> str:
+    """`<name>-<12 hex digits>`."""
+    return f"{name}-{json_digest(identity)[:12]}"

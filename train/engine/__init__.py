@@ -1,0 +1,1 @@
+"""The step engine: model, forward, loss, backward, update. It knows nothing of experiments."""

@@ -1,0 +1,164 @@
+"""The step engine: forward, loss, backward, update. It takes plain arguments and tensors.
+
+It imports with torch alone and never knows about experiments or caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol
+
+import torch
+from torch import nn
+
+from train.config.seeds import derive_seed
+from train.engine.optimizers import Optimizer, Schedule
+from train.engine.scaler import GradientScaler
+
+Precision = Literal["fp32", "bf16", "fp16"]
+COMPUTE_TYPES: dict[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+Batch = tuple[Mapping[str, torch.Tensor], torch.Tensor]  # inputs by modality, targets
+
+
+class AnswerModel(nn.Module):
+    """Fusion and head: inputs (modality -> [batch, width]) -> logits [batch, answers]."""
+
+    def __init__(self, fusion: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.fusion = fusion
+        self.head = head
+
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.fusion(inputs))
+        return logits
+
+
+class TrainingStep:
+    """One update of a model from one batch, on the device that the model is on.
+
+    Dropout of a step is a function of (seed, step), the learning rate one of the step. Weights
+    stay in float32; with precision "bf16" or "fp16" matrix products run in that type.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        optimizer: Optimizer,
+        *,
+        schedule: Schedule,
+        seed: int,
+        precision: Precision = "fp32",
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.seed = seed
+        self.precision = precision
+        self.device = next(model.parameters()).device
+        self.scaler = GradientScaler(self.device) if precision == "fp16" else None
+
+    def lr(self, step: int) -> float:
+        """The learning rate of a step (from 0)."""
+        return self.optimizer.lr * self.schedule(step)
+
+    def __call__(
+        self, inputs: Mapping[str, torch.Tensor], targets: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        """Update the model; returns the batch's loss, a scalar that waits for no device."""
+        self.start(step)
+        return self.update(inputs, targets, self.lr(step))
+
+    def start(self, step: int) -> None:
+        """Set the random state to what the step draws from."""
+        seed = derive_seed(self.seed, "step", step)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a stack trace
+
+    def update(
+        self, inputs: Mapping[str, torch.Tensor], targets: torch.Tensor, lr: float | torch.Tensor
+    ) -> torch.Tensor:
+        """The work of a step: what a CUDA graph captures, with a float32 scalar as `lr`."""
+        self.model.train()
+        loss: torch.Tensor = self.loss(forward(self.model, inputs, self.precision), targets)
+        self.optimizer.clear_gradients()
+        if self.scaler is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step(lr)
+        else:
+            (loss * self.scaler.scale).backward()  # type: ignore[no-untyped-call]
+            overflowed = self.scaler.unscale(self.gradients())
+            self.optimizer.step(lr, overflowed)
+            self.scaler.update(overflowed)
+        return loss.detach()
+
+    def gradients(self) -> list[torch.Tensor]:
+        """The gradients of the last update."""
+        return [p.grad for p in self.model.parameters() if p.grad is not None]
+
+    def gradient_norm(self) -> torch.Tensor:
+        """Length of the last update's gradient, a scalar that waits for no device."""
+        return torch.nn.utils.get_total_norm(self.gradients())
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What goes on from step to step beside the model, by name."""
+        scaler = {} if self.scaler is None else self.scaler.tensors()
+        return {**self.optimizer.state, **scaler}
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up what `state` gave, from any device."""
+        own = {} if self.scaler is None else self.scaler.tensors()
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+        self.optimizer.load({name: value for name, value in state.items() if name not in own})
+
+
+class Steps(Protocol):
+    """Steps of a training from the numbers of a batch's examples; nobody waits for the device."""
+
+    def __call__(self, examples: torch.Tensor, step: int) -> None:
+        """Train on examples, int64 [batch]."""
+
+    def gradient_norm(self) -> torch.Tensor:
+        """Length of the last step's gradient, a scalar."""
+
+    def losses(self) -> list[float]:
+        """Of every step since the last call. This does wait."""
+
+
+class EagerSteps:
+    """Steps that run as they are written."""
+
+    def __init__(self, engine: TrainingStep, batch: Callable[[torch.Tensor], Batch]) -> None:
+        self.engine = engine
+        self.batch = batch
+        self._losses: list[torch.Tensor] = []
+
+    def __call__(self, examples: torch.Tensor, step: int) -> None:
+        self._losses.append(self.engine(*self.batch(examples), step))
+
+    def gradient_norm(self) -> torch.Tensor:
+        return self.engine.gradient_norm()
+
+    def losses(self) -> list[float]:
+        values: list[float] = torch.stack(self._losses).tolist()
+        self._losses.clear()
+        return values
+
+
+def forward(
+    model: nn.Module, inputs: Mapping[str, torch.Tensor], precision: Precision
+) -> torch.Tensor:
+    """Logits, float32 [batch, answers], computed in the given precision."""
+    device = next(iter(inputs.values())).device.type
+    kind = COMPUTE_TYPES[precision]
+    with torch.autocast(device, dtype=kind, enabled=kind != torch.float32):
+        logits: torch.Tensor = model(inputs)
+    return logits.float()

@@ -1,0 +1,1 @@
+"""A trained model over a part: figures, predictions, baselines."""

@@ -1,0 +1,135 @@
+"""What a run has to beat: the most frequent answer, and one modality alone.
+
+`question_only` and `image_only` train the head of `mlp_answers`, with its optimiser, on one
+modality, with the run's epochs, batch size and selection. They are kept in
+`<runs>/baselines/<digest>.json`, so runs over the same data, budget and seed share them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.config.identity import code_digest
+from train.config.schema import Component, Config, load_experiment
+from train.errors import Stopped, TrainError
+from train.evaluation.evaluate import Outputs, always, evaluated, run_model
+from train.inputs.load import TrainingData
+from train.inputs.parts import Part
+from train.loop.fit import Watch, fit
+from train.loop.lock import LockedError, locked
+from train.loop.progress import say
+from train.metrics.classification import compute
+from vqa_cache.keys import json_digest
+from vqa_cache.system.durable import remove, remove_stale_temporaries, write_file
+
+SINGLE = {"question_only": "text", "image_only": "image"}
+
+
+def run_baselines(
+    config: Config, data: TrainingData, *, runs: Path, watch: Watch
+) -> dict[str, Any]:
+    """`baselines` of a result: name -> split -> accuracy, accuracy_se, n; None with a reason where
+    one does not apply."""
+    names = ["majority", *SINGLE]
+    if config.baselines == "off" or config.train.overfit:
+        why = "train.overfit is set" if config.train.overfit else "baselines = off"
+        return {**dict.fromkeys(names), "reasons": dict.fromkeys(names, why)}
+    found: dict[str, Any] = {"majority": majority(data)}
+    reasons = {}
+    for name in SINGLE:
+        try:
+            found[name] = _single(name, config, data, runs=runs, watch=watch)
+        except TrainError as error:  # the run itself is trained: its figures must not be lost
+            found[name], reasons[name] = None, str(error)
+    return {**found, "reasons": reasons}
+
+
+def majority(data: TrainingData) -> dict[str, dict[str, float | None]]:
+    """Always the most frequent answer of the training part."""
+    truth = data.parts["train"].truth.numpy()
+    inside = truth[(truth >= 0) & (truth < len(data.vocabulary))]
+    most = int(np.bincount(inside).argmax())
+    return _by_split(data, lambda part: always(part, most))
+
+
+def _single(
+    name: str, config: Config, data: TrainingData, *, runs: Path, watch: Watch
+) -> dict[str, dict[str, float | None]]:
+    modality = SINGLE[name]
+    if modality not in data.tables:
+        raise TrainError(f"the experiment has no features.{modality}")
+    config = single_modality(config)
+    digest = json_digest(
+        {"config": _budget(config), "data": data.digests[modality], "code": code_digest()}
+    )
+    remove_stale_temporaries(runs / "baselines")  # what a killed run was writing
+    path = runs / "baselines" / f"{digest[:32]}.json"
+    folder = path.with_suffix("")  # its training, until the record is there
+    while not path.exists():
+        try:
+            with locked(folder):
+                splits = _train(name, config, data, folder=folder, watch=watch)
+                record = {"baseline": name, "splits": splits}
+                write_file(path, (json.dumps(record, indent=1) + "\n").encode())
+                remove(folder)
+                return splits
+        except LockedError:  # another run needs the same one
+            if watch.stopping():
+                raise Stopped("stopped by a signal") from None
+            time.sleep(0.2)
+    remove(folder)  # a kill may have come before that
+    kept: dict[str, dict[str, float | None]] = json.loads(path.read_text())["splits"]
+    say(watch.console, f"{name}: kept from an earlier run ({path})")
+    return kept
+
+
+def _train(
+    name: str, config: Config, data: TrainingData, *, folder: Path, watch: Watch
+) -> dict[str, dict[str, float | None]]:
+    modality = SINGLE[name]
+    fitted = fit(config, data, modalities=[modality], what=name, folder=folder, watch=watch)
+    tables = {modality: data.tables[modality]}
+    precision = data.precision
+    return _by_split(
+        data,
+        lambda part: run_model(fitted.model, part, tables, precision, stopping=watch.stopping),
+    )
+
+
+def single_modality(config: Config) -> Config:
+    """A run's config with the model and optimiser of `mlp_answers`."""
+    mlp = load_experiment("mlp_answers").config
+    return config.model_copy(
+        update={
+            "fusion": Component(name="concat"),
+            "head": mlp.head,
+            "loss": mlp.loss,
+            "optimizer": mlp.optimizer,
+            "schedule": mlp.schedule,
+        }
+    )
+
+
+def _budget(config: Config) -> dict[str, Any]:
+    """What decides a baseline beside its data: encoders count through the tables' ids."""
+    features = ("features.dataset", "features.image", "features.text", "features.answer_text")
+    return {key: value for key, value in config.identity().items() if key not in features}
+
+
+def _by_split(
+    data: TrainingData, outputs: Callable[[Part], Outputs]
+) -> dict[str, dict[str, float | None]]:
+    """Accuracy, its error and n of every part but train."""
+    splits = {}
+    for name, part in data.parts.items():
+        if name != "train":
+            record = evaluated(part, outputs(part), len(data.vocabulary))
+            values, _ = compute(record, ("accuracy", "accuracy_se"))
+            splits[name] = {**values, "n": len(record.truth)}
+    return splits

@@ -1,0 +1,100 @@
+"""`result.json`: the figures of a run, with all that is needed to judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from train.config.schema import Experiment
+from train.inputs.device import environment
+from train.inputs.load import TrainingData
+from train.loop.fit import Fitted
+
+
+def compose(
+    experiment: Experiment,
+    data: TrainingData,
+    fitted: Fitted,
+    *,
+    run_id: str,
+    metrics: Mapping[str, Any],
+    baselines: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All of result.json."""
+    config = experiment.config
+    return {
+        "run_id": run_id,
+        "experiment": experiment.name,
+        "dataset": config.features.dataset,
+        "metrics": dict(metrics),
+        "baselines": dict(baselines),
+        "best": {
+            "epoch": fitted.epoch,
+            "metric": "accuracy",
+            "split": data.selection,
+            "held_out_of_train": data.held_out,
+        },
+        "throughput": _speed(fitted, len(data.parts["train"])),
+        "parameters": sum(p.numel() for p in fitted.model.parameters()),
+        "steps": fitted.steps,
+        "answers": len(data.vocabulary),
+        "notes": list(data.notes),
+        "environment": environment(data.device),
+        "cache_digest": data.digest,
+        "seed": config.seed,
+        "precision": data.precision,
+    }
+
+
+def _speed(fitted: Fitted, examples: int) -> dict[str, float | None]:
+    """Speed since the last start; None where that had nothing left to train."""
+    if not fitted.samples:
+        return {"samples_per_second": None, "epoch_seconds": None}
+    speed = fitted.samples / fitted.seconds
+    return {"samples_per_second": speed, "epoch_seconds": examples / speed}
+
+
+def headline_split(result: Mapping[str, Any]) -> str:
+    """The split whose accuracy stands for a run: test where it is labelled."""
+    test = result["metrics"].get("test")
+    return "test" if test and test["accuracy"] is not None else str(result["best"]["split"])
+
+
+def print_result(result: Mapping[str, Any], console: Console) -> None:
+    """A small table: each split's accuracy, with its standard error, beside its baselines."""
+    baselines = [name for name in result["baselines"] if name != "reasons"]
+    title = f"{result['experiment']} on {result['dataset']}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in (
+        "split",
+        "accuracy ± se",
+        "n",
+        "ceiling",
+        *(b.replace("_", "\n") for b in baselines),
+    ):
+        table.add_column(name, justify="left" if name == "split" else "right", no_wrap=True)
+    for split, metrics in result["metrics"].items():
+        per_baseline = [(result["baselines"][name] or {}).get(split) or {} for name in baselines]
+        table.add_row(
+            split,
+            with_error(metrics["accuracy"], metrics["accuracy_se"]),
+            f"{metrics['n']:,}",
+            _share(metrics["ceiling"]),
+            *(_share(baseline.get("accuracy")) for baseline in per_baseline),
+        )
+    console.print(table)
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """Such as `0.9361 ± 0.0027`; `-` where there is no value."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

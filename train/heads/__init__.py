@@ -1,0 +1,12 @@
+"""Heads: from a fused vector [batch, in_features] to logits [batch, num_answers].
+
+They are not probabilities. A head is built with `in_features` and `num_answers`; one with a further
+parameter `answer_vectors` is given the vocabulary's embeddings [num_answers, width]. Its
+keyword-only parameters are the options of `[head]` in an experiment.
+"""
+
+HEADS: dict[str, str] = {
+    "linear": "train.heads.linear:LinearHead",
+    "mlp": "train.heads.mlp:MlpHead",
+    "cosine": "train.heads.cosine:CosineHead",
+}

@@ -1,0 +1,1 @@
+"""Tables larger than memory: blocks of rows, windows of blocks, reading ahead."""

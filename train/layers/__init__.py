@@ -1,0 +1,1 @@
+"""Layers that heads, fusions and attentions are made of."""

@@ -1,0 +1,1 @@
+"""The training loop: steps, evaluations, snapshots, the best weights at its end."""

@@ -1,0 +1,1 @@
+"""Metrics of an evaluated part: pure functions of predictions and truths."""

@@ -1,0 +1,1 @@
+"""Closed-form heads over tables."""

@@ -1,0 +1,220 @@
+"""`python -m train.ridge`: closed-form heads for every table and pair of tables in a cache.
+
+Ridge regression on one-hot answers, see ridge_path.py; lambda is chosen on the selection part. No
+learning rate, no epochs: an instant baseline, and a ranking of encoders.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import torch
+
+from train.command_line import HELP, cache_option, json_option, overrides_argument
+from train.errors import TrainError
+from train.ridge.path import PATH, Column, Inputs, RidgePath, check_stop, moments
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from train.inputs.load import TrainingData
+    from train.inputs.parts import Part
+    from train.inputs.resident import ItemRows, ResidentTable
+    from vqa_cache.cache import Cache
+
+SELECTION_CHUNK = 4096  # examples
+
+
+@dataclass(frozen=True)
+class Head:
+    """A closed-form head and how good it is.
+
+    Attributes:
+        accuracy: on the selection part, of the best lambda.
+        strength: that lambda as a share of the mean eigenvalue.
+        path: accuracy of every lambda, in the order of `PATH`.
+    """
+
+    image: str | None
+    text: str | None
+    width: int
+    accuracy: float
+    strength: float
+    path: tuple[float, ...]
+
+
+def fit_head(
+    data: TrainingData,
+    image: str | None,
+    text: str | None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Head:
+    """Solve the path on the training part and choose lambda on the selection part; of equals the
+    strongest.
+
+    Raises Stopped when `stopping`, asked between chunks, is true.
+    """
+    from train.engine.build import trainable
+
+    train, selection = data.parts["train"], data.parts[data.selection]
+    examples = trainable(data)
+    columns = columns_of(train, data.tables, examples)
+    sums = moments(columns, train.truth[examples], len(data.vocabulary), stopping=stopping)
+    path = RidgePath(sums)
+    solutions = [path.weights(strength) for strength in path.lambdas]
+    answered = torch.from_numpy(selection.answered).nonzero()[:, 0]
+    by_image = torch.from_numpy(selection.joined.image)[answered].argsort(stable=True)
+    answered = answered[by_image]  # a chunk has few distinct images
+    right = torch.zeros(len(PATH), dtype=torch.int64)
+    for chunk in answered.split(SELECTION_CHUNK):
+        check_stop(stopping)
+        inputs = Inputs(columns_of(selection, data.tables, chunk))
+        truth = selection.truth[chunk]
+        for place, (weights, bias) in enumerate(solutions):
+            right[place] += (inputs.predictions(weights, bias) == truth).sum()
+    accuracies = tuple((right.double() / len(answered)).tolist())
+    best = max(range(len(PATH)), key=lambda place: (accuracies[place], place))
+    width = sum(table.width for table in data.tables.values())
+    return Head(image, text, width, accuracies[best], PATH[best], accuracies)
+
+
+def columns_of(
+    part: Part, tables: Mapping[str, ResidentTable], examples: torch.Tensor
+) -> list[Column]:
+    """The inputs of examples int64 [n], each table's rows once."""
+    columns = []
+    for modality, table in tables.items():
+        items = part.items[modality].select(examples)
+        if items.offsets is None:
+            distinct, number = items.rows.unique(return_inverse=True)
+            items = replace(items, rows=distinct)
+        else:  # the mean of several rows: examples are taken as distinct
+            number = torch.arange(len(items))
+        rows = partial(gather_rows, table, items)
+        columns.append(Column(rows, len(items), table.width, number))
+    return columns
+
+
+def gather_rows(table: ResidentTable, items: ItemRows, numbers: torch.Tensor) -> torch.Tensor:
+    """Some of the items' rows, [k, width]."""
+    return table.gather(items.select(numbers))
+
+
+def candidates(cache: Cache) -> list[tuple[str | None, str | None]]:
+    """Every table alone and every pair of an image and a text table, by name."""
+    found = list(cache.tables.values())
+    images: list[str | None] = [table.name for table in found if table.modality == "image"]
+    texts: list[str | None] = [table.name for table in found if table.modality == "text"]
+    alone = [*((name, None) for name in images), *((None, name) for name in texts)]
+    return [*alone, *((image, text) for image in images for text in texts)]
+
+
+def rank(
+    cache: Cache,
+    overrides: Sequence[str],
+    console: Console,
+    stopping: Callable[[], bool] = lambda: False,
+) -> tuple[list[Head], dict[str, str]]:
+    """Heads for all candidates, the best first, and why some have none.
+
+    Raises:
+        TrainError: an override is wrong, or no candidate has a head.
+        Stopped: `stopping` became true.
+    """
+    from train.config.schema import Experiment, apply_override, check
+    from train.inputs.load import load_data
+    from train.loop.progress import say
+    from vqa_cache.system.device import CPU
+
+    heads: list[Head] = []
+    reasons: dict[str, str] = {}
+    for image, text in candidates(cache):
+        # a head and an optimiser are asked for, and take no part
+        values: dict[str, Any] = {
+            "features": {"normalise": "zscore"},
+            "head": {"name": "linear"},
+            "optimizer": {"name": "adamw", "lr": 1.0},
+        }
+        errors = [line for override in overrides for line in apply_override(values, override)]
+        features = values["features"]
+        features |= {name: spec for name, spec in (("image", image), ("text", text)) if spec}
+        config = check(values, errors)
+        command = f"python -m precompute --dataset {config.features.dataset} --image ENC --text ENC"
+        experiment = Experiment("ridge", config, command)
+        name = " + ".join(filter(None, (image, text)))
+        try:
+            data = load_data(experiment, cache, device=CPU)
+            head = fit_head(data, image, text, stopping)
+        except TrainError as error:
+            reasons[name] = str(error)
+            say(console, f"{name}: left out: {error}")
+            continue
+        say(console, f"{name}: accuracy {head.accuracy:.4f}")
+        heads.append(head)
+    if not heads:
+        listed = "; ".join(dict.fromkeys(reasons.values())) or f"{cache.path} has no tables"
+        raise TrainError(f"no table can be trained on: {listed}")
+    return sorted(heads, key=lambda head: -head.accuracy), reasons
+
+
+@click.command(context_settings=HELP)
+@overrides_argument
+@cache_option
+@json_option
+def command(overrides: tuple[str, ...], cache: Path, as_json: bool) -> None:
+    """Rank the tables of a cache by closed-form heads on each, and on each image-text pair.
+
+    KEY=VALUE sets what is read, for example features.dataset=shapes or answers.k=100.
+    """
+    from rich.console import Console
+
+    import vqa_cache
+    from vqa_cache.system.signals import StopSignal
+
+    console = Console(stderr=as_json)
+    check_overrides(overrides)
+    heads, reasons = rank(vqa_cache.open(cache), overrides, console, StopSignal())
+    if as_json:
+        rows = [asdict(head) for head in heads]
+        click.echo(json.dumps({"heads": rows, "lambdas": PATH, "reasons": reasons}))
+    else:
+        print_heads(heads, console)
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Only what is read can be set, and not which tables. Raises TrainError."""
+    for override in overrides:
+        key = override.partition("=")[0]
+        free = key.startswith("answers.") or key in (
+            "features.dataset",
+            "features.normalise",
+            "data_seed",
+            "load",
+        )
+        if not free:
+            raise TrainError(
+                f"{override}: ridge takes features.dataset, features.normalise, answers.*, "
+                "data_seed and load; all tables are tried"
+            )
+
+
+def print_heads(heads: Sequence[Head], console: Console) -> None:
+    """The ranking as a table."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title="ridge heads", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("image", "text"):
+        table.add_column(column, overflow="fold")
+    for column in ("width", "lambda", "accuracy"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for head in heads:
+        accuracy, strength = f"{head.accuracy:.4f}", f"{head.strength:.0e}"
+        table.add_row(head.image or "-", head.text or "-", f"{head.width:,}", strength, accuracy)
+    console.print(table)

@@ -1,0 +1,1 @@
+"""What the cache asks of the machine: durable writes, devices, signals, memory, locks."""

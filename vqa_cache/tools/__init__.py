@@ -1,0 +1,1 @@
+"""Looking after a cache: verify, explain, import, export, copy, collect garbage."""
