@@ -36,6 +36,8 @@ class Family:
         return find_factory(self.names(), name, self.kind)
 
 
+QUESTION = Family("question", "train.questions", "QUESTIONS")
+ATTENTION = Family("attention", "train.attention", "ATTENTIONS")
 FUSION = Family("fusion", "train.fusion", "FUSIONS")
 HEAD = Family("head", "train.heads", "HEADS")
 LOSS = Family("loss", "train.losses", "LOSSES")
