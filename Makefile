@@ -26,9 +26,15 @@ help:  ## list the commands
 
 setup: $(STAMP)  ## install everything into .venv
 
+# before pip, which would name neither the version nor the remedy
+OLD := import sys; sys.exit(sys.version_info < (3, 11))
+
 $(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c '$(OLD)' || { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), expected Python 3.11 or newer: make setup PYTHON=<a newer one>" >&2; exit 1; }
+	@test ! -d $(VENV) || $(PY) -c '$(OLD)' 2>/dev/null || { echo "error: $(VENV) was made with an older Python than 3.11, or is broken; delete it and try again: rm -r $(VENV)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@echo "installing about 120 packages into $(VENV), torch among them: this takes minutes"
+	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e .
 	@$(PY) -c "import torch; print(f'torch {torch.__version__} (which build pip finds is pip\'s configuration; see https://pytorch.org/get-started/locally)')"
 	@touch $@
 

@@ -1,0 +1,67 @@
+"""The Makefile: a Python that is too old is told before anything is installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OLD = """#!/bin/sh
+[ "$1" = --version ] && echo "Python 3.10.4" && exit
+[ "$1" = -c ] || { echo "$@" >> "$(dirname "$0")/ran"; exit 1; }
+exec '{python}' -c "import sys; sys.version_info = (3, 10, 4); exec(sys.argv[1])" "$2"
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The files that `make setup` reads, with an interpreter that says that it is Python 3.10."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    write_old(tmp_path / "python3.10")
+    return tmp_path
+
+
+def write_old(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(OLD.replace("{python}", sys.executable))
+    path.chmod(0o755)
+
+
+def setup(clone: Path, python: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "setup", f"PYTHON={python}"], cwd=clone, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_an_old_python_is_named_before_anything_is_made(clone: Path) -> None:
+    done = setup(clone, "./python3.10")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == (
+        "error: ./python3.10 is Python 3.10.4, expected Python 3.11 or newer: "
+        "make setup PYTHON=<a newer one>"
+    )
+    assert not (clone / ".venv").exists()
+    assert not (clone / "ran").exists()
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["old", "broken"])
+def test_an_environment_that_cannot_serve_is_told_with_what_to_delete(
+    clone: Path, broken: bool
+) -> None:
+    interpreter = clone / ".venv/bin/python"
+    write_old(interpreter)
+    if broken:
+        interpreter.unlink()
+        interpreter.symlink_to(clone / "removed")
+    done = setup(clone, sys.executable)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == (
+        "error: .venv was made with an older Python than 3.11, or is broken; delete it and try "
+        "again: rm -r .venv"
+    )
+    assert not (interpreter.parent / "ran").exists()
