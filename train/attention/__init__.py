@@ -1,8 +1,10 @@
 """Attention: from an image's positions and a question to one vector.
 
-An attention is a module built from `image` (a Grid or Tokens), `question` (a Vector) and `states`
-(Tokens, or None where the question has none), with its options as keyword-only parameters. It is
-called with the image's `Input` and the question's `Encoded`, and gives [b, gives.d].
+An attention is a module built from `image`, `question` and `states`, the specifications of what it
+looks at and is led by, with its options as keyword-only parameters. It is called with the image's
+`Input` and the question's `Encoded`, and gives [b, gives.d]. The types in its signature say what it
+accepts (`image: Grid | Tokens, question: Vector, states: Tokens | None`; `states: Tokens` where it
+needs them).
 """
 
 ATTENTIONS: dict[str, str] = {}
