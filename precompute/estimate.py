@@ -57,6 +57,7 @@ def estimate(request: Request) -> list[Estimate]:
 
 def _estimate_job(request: Request, cache: Cache | None, job: Job) -> Estimate:
     from precompute.encoders import load_encoder
+    from precompute.independence import check_independence
     from precompute.numerics import Numerics
     from vqa_cache.system.device import choose_device
 
@@ -65,7 +66,9 @@ def _estimate_job(request: Request, cache: Cache | None, job: Job) -> Estimate:
     encoder.to(choose_device())
     table = find_by_id(cache, identity.id) if cache is not None else None
     missing = list(job.sources)
-    if table is not None:
+    if table is None:
+        check_independence(encoder)
+    else:
         plan = make_plan(table, job.sources, retry_failed=request.retry_failed)
         missing = [key for shard in plan.shards for key in shard.keys]
     item = 4 if identity.dtype == "float32" else 2

@@ -156,10 +156,12 @@ def _new_settings(
 
     from precompute.canaries import measure
     from precompute.computing import choose_computing
+    from precompute.independence import check_independence
     from precompute.numerics import Numerics
     from vqa_cache.system.device import choose_device, device_name
 
     encoder.to(choose_device())
+    check_independence(encoder)
     computing = choose_computing(encoder, settings)
     measured = measure(encoder, Numerics(computing.precision), settings.stored)
     return {

@@ -85,6 +85,7 @@ def survey(spec: EncoderSpec, modality: Modality) -> Survey:
         EncoderError: the encoder cannot be loaded at any of the family's taps.
     """
     from precompute.encoders import common_taps, load_encoder
+    from precompute.independence import check_independence
 
     options = {name: value for name, value in spec.options.items() if name != "grid"}
     found = Survey(replace(spec, tap=None, options=options), modality)
@@ -94,6 +95,7 @@ def survey(spec: EncoderSpec, modality: Modality) -> Survey:
     for name in names:
         try:
             loaded = load_encoder(replace(found.spec, tap=name), modality)
+            check_independence(loaded)
         except OutOfReachError:  # for every tap, and each would ask the hub again
             raise
         except PrecomputeError as error:
