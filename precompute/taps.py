@@ -53,7 +53,7 @@ class Survey:
     @property
     def default(self) -> str | None:
         """The tap of a spec that names none; None where the model has it not."""
-        tap = default_tap(self.spec.family, self.modality)
+        tap = default_tap(self.spec, self.modality)
         return None if tap in self.refused else tap
 
     def as_json(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def survey(spec: EncoderSpec, modality: Modality) -> Survey:
 
     options = {name: value for name, value in spec.options.items() if name != "grid"}
     found = Survey(replace(spec, tap=None, options=options), modality)
-    default = default_tap(spec.family, modality)
+    default = default_tap(spec, modality)
     names = sorted(common_taps(spec), key=lambda name: name != default)
     encoder = failure = None
     for name in names:

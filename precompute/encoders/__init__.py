@@ -21,6 +21,7 @@ FAMILIES: dict[str, str] = {
     "st": "precompute.encoders.sentences:load",
     "open_clip": "precompute.encoders.open_clip_models:load",
 }
+_TIMM_PACKAGE = "precompute.encoders.efficientnet_lite:load"  # of `pkg`, by spec.timm_model
 
 
 def load_encoder(spec: EncoderSpec, modality: Modality) -> Encoder:
@@ -34,7 +35,7 @@ def load_encoder(spec: EncoderSpec, modality: Modality) -> Encoder:
     if modality not in module.MODALITIES:
         (other,) = module.MODALITIES
         raise EncoderError(
-            f"encoder {spec}: {spec.family} has {other} models only; name it with --{other}"
+            f"encoder {spec}: {_kind(spec)} has {other} models only; name it with --{other}"
         )
     local = [name for name in ("random", "weights") if name in spec.options]
     if spec.revision is not None and local:
@@ -66,5 +67,10 @@ def _family(spec: EncoderSpec) -> tuple[ModuleType, str]:
             f"encoder {spec}: family {spec.family!r} is not available; "
             f"available: {', '.join(FAMILIES)}"
         )
-    module, _, factory = FAMILIES[spec.family].partition(":")
+    named = FAMILIES[spec.family] if spec.timm_model is None else _TIMM_PACKAGE
+    module, _, factory = named.partition(":")
     return importlib.import_module(module), factory
+
+
+def _kind(spec: EncoderSpec) -> str:
+    return spec.family if spec.timm_model is None else spec.model

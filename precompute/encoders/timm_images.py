@@ -30,15 +30,16 @@ from vqa_cache.spec import EncoderSpec, Modality
 
 MODALITIES = ("image",)
 TAPS = ("pooled", "tokens")
-_OPTIONS = ("random", "weights", "grid", "size", "interpolation", "crop_pct")
+OPTIONS = ("grid", "size", "interpolation", "crop_pct")  # of any model, wherever its weights are
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in a repository of the hub
 
 
 def load(spec: EncoderSpec, modality: Modality) -> Encoder:
     """See `precompute.encoders.load_encoder`."""
-    check_options(spec, _OPTIONS)
+    check_options(spec, ("random", "weights", *OPTIONS))
     declare_missing_operators()
-    return TimmImages(spec, _create(spec))
+    module = _create(spec)
+    return TimmImages(spec, module, spec.model, _commit(spec, module))
 
 
 def _create(spec: EncoderSpec) -> torch.nn.Module:
@@ -157,10 +158,16 @@ class TimmImages(Encoder):
     batch_kind = "in-order"
     batch_size = 16  # a batch of activations should stay in the processor's cache
 
-    def __init__(self, spec: EncoderSpec, module: torch.nn.Module) -> None:
+    def __init__(
+        self, spec: EncoderSpec, module: torch.nn.Module, model: str, revision: str | None
+    ) -> None:
+        """
+        Args:
+            model: its name in timm's list.
+            revision: the hub's commit of the weights, None where they are random or local.
+        """
         super().__init__(spec, module.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
-        self.label = spec.model
-        self._revision = _commit(spec, module)
+        self.label, self._revision = model, revision
         self._data = _data_config(spec, module)
         from timm.data import create_transform
 
@@ -177,6 +184,10 @@ class TimmImages(Encoder):
         self.pooling = self._pool.name if self._pool.grid else own.get(str(spec.tap), "mean")
         with clear_failures(spec), torch.inference_mode():
             self.row_shape = tuple(self.encode([torch.zeros(self._data["input_size"])]).shape[1:])
+
+    @property
+    def model(self) -> str:
+        return self.label
 
     @property
     def revision(self) -> str | None:
