@@ -7,4 +7,10 @@ accepts (`image: Grid | Tokens, question: Vector, states: Tokens | None`; `state
 needs them).
 """
 
-ATTENTIONS: dict[str, str] = {}
+ATTENTIONS: dict[str, str] = {
+    "stacked": "train.attention.stacked:StackedAttention",
+    "bottom_up": "train.attention.bottom_up:BottomUpAttention",
+    "mcan": "train.attention.mcan:CoAttention",
+    "bilinear": "train.attention.bilinear:BilinearAttention",
+    "multi_query": "train.attention.multi_query:MultiQueryAttention",
+}

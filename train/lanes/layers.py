@@ -94,7 +94,7 @@ class LaneDropout(nn.Module):
         share = self.shares[lane]
         if not share:  # a single model with this share has no such layer, and draws nothing
             return x.new_ones(x.shape[-2:])
-        return keep_factors(x, share, stream)
+        return keep_factors(x[0] if x.ndim == 3 else x, share, stream)
 
 
 class Streams:

@@ -14,7 +14,7 @@ LEVELS = 256
 
 
 class Dropout(nn.Module):
-    """Sets a share of a matrix to zero while training (Srivastava et al. 2014, JMLR 15).
+    """Sets a share of all elements to zero while training (Srivastava et al. 2014, JMLR 15).
 
     Draws from the global random state, which the training step seeds.
     """
@@ -36,14 +36,14 @@ class Dropout(nn.Module):
 def keep_factors(
     x: torch.Tensor, share: float, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """What a matrix is multiplied by: 0 for a share of the elements, for the others the inverse of
+    """What a tensor is multiplied by: 0 for a share of the elements, for the others the inverse of
     what is kept.
 
     Args:
-        x: [..., batch, width]; the factors are [batch, width], of its type and device.
+        x: the factors are of its shape, type and device.
         share: above 0 and below 1.
     """
-    shape = x.shape[-2:]
+    shape = x.shape
     zeros = min(max(round(share * LEVELS), 1), LEVELS - 1)
     words = torch.empty(-(-shape.numel() // 8), dtype=torch.int64, device=x.device)
     words.random_(-(2**63), None, generator=generator)
