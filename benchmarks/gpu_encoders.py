@@ -90,10 +90,10 @@ def of_model(stage: StageOne, files: list[Path], work: Work) -> dict[str, Any]:
     """The figures of one model."""
     stage.set_up()
     encoder, record = stage.opened.encoder(), stage.opened.table.record
-    size = record["batch_plan"]["size"]
+    size = record.batch_plan.size
     turns = {
         "stage1": stage.turn,
-        "forward": forward_turn(encoder, Numerics(record["precision"]), files[:size], len(files)),
+        "forward": forward_turn(encoder, Numerics(record.computed_in), files[:size], len(files)),
         "decoding": decoding_turn(encoder, files),
     }
     speeds = take_turns(turns, rounds=work.rounds, before={"stage1": stage.set_up})
@@ -101,7 +101,7 @@ def of_model(stage: StageOne, files: list[Path], work: Work) -> dict[str, Any]:
     stage.close()
     slower = min(("forward", "decoding"), key=lambda name: median(speeds, name))
     return {
-        "precision": record["precision"],
+        "precision": record.computed_in,
         "batch_size": size,
         "per_second": median(speeds, "stage1"),
         "forward_per_second": median(speeds, "forward"),

@@ -5,7 +5,6 @@ The items are made here from a fixed seed, so that they need no dataset.
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +19,7 @@ from precompute.errors import EncoderError
 from precompute.numerics import Numerics, check_finite, to_stored
 from vqa_cache.dtypes import torch_type
 from vqa_cache.errors import RefusedError
+from vqa_cache.records.table import Canaries
 from vqa_cache.system.device import CPU
 from vqa_cache.table import Table
 
@@ -71,15 +71,10 @@ class Measured:
     cosine_worst: float
     cosine_mean: float
 
-    def as_json(self) -> dict[str, Any]:
-        """The `canaries` field of a table's record."""
+    def recorded(self) -> Canaries:
+        """As a table's record has them."""
         raw = self.rows.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        return {
-            "count": len(self.rows),
-            "rows": base64.b64encode(raw).decode(),
-            "cosine_worst": self.cosine_worst,
-            "cosine_mean": self.cosine_mean,
-        }
+        return Canaries(len(self.rows), raw, self.cosine_worst, self.cosine_mean)
 
 
 def measure(encoder: Encoder, numerics: Numerics, dtype: str) -> Measured:
@@ -110,8 +105,8 @@ def check_drift(table: Table, encoder: Encoder, numerics: Numerics) -> None:
     """
     stored = stored_rows(table)
     now = to_stored(numerics.encode(encoder, prepared_canaries(encoder)), table.dtype)
-    threads, recorded = torch.get_num_threads(), table.record["threads"]
-    on_cpus = encoder.device == CPU and table.record.get("device", "cpu") == "cpu"
+    threads, recorded = torch.get_num_threads(), table.record.threads
+    on_cpus = encoder.device == CPU and table.record.device in (None, "cpu")
     if on_cpus and threads != recorded and not torch.equal(now, stored):
         raise RefusedError(
             f"table {table.name}: was begun with {recorded} threads, and with {threads} the "
@@ -145,7 +140,6 @@ def _length_change(now: torch.Tensor, stored: torch.Tensor) -> float:
 
 def stored_rows(table: Table) -> torch.Tensor:
     """The canary rows of a table's record, in its stored type."""
-    canaries = table.record["canaries"]
-    raw = bytearray(base64.b64decode(canaries["rows"]))
-    flat = torch.frombuffer(raw, dtype=torch_type(table.dtype))
-    return flat.reshape(canaries["count"], *table.row_shape)
+    canaries = table.record.canaries
+    flat = torch.frombuffer(bytearray(canaries.rows), dtype=torch_type(table.dtype))
+    return flat.reshape(canaries.count, *table.row_shape)

@@ -11,6 +11,7 @@ from precompute.canaries import prepared_canaries
 from precompute.encoders.base import Encoder
 from precompute.errors import OutOfMemoryError
 from precompute.numerics import Numerics, Precision, choose_precision
+from vqa_cache.records.table import BatchPlan, PlanKind
 
 if TYPE_CHECKING:
     from precompute.tables import EncoderSettings
@@ -23,7 +24,7 @@ class Computing:
     """`precision` and `batch_plan` of a table's record."""
 
     precision: Precision
-    batch_plan: dict[str, Any]
+    batch_plan: BatchPlan
 
 
 def choose_computing(encoder: Encoder, settings: EncoderSettings) -> Computing:
@@ -33,7 +34,8 @@ def choose_computing(encoder: Encoder, settings: EncoderSettings) -> Computing:
         OutOfMemoryError: the GPU has no memory for the batch that was asked for, or for one item.
     """
     asked = settings.batch_size
-    kind, size = encoder.batch_kind, asked or encoder.batch_size
+    kind: PlanKind = encoder.batch_kind
+    size = asked or encoder.batch_size
     if asked is not None and kind == "by-tokens":  # so many items, instead of so many tokens
         kind = "by-length"
     batch: Sequence[Any] = prepared_canaries(encoder)
@@ -44,13 +46,13 @@ def choose_computing(encoder: Encoder, settings: EncoderSettings) -> Computing:
     precision = settings.precision
     if precision == "auto":
         precision = choose_precision(encoder, batch)
-    return Computing(precision, {"kind": kind, "size": size})
+    return Computing(precision, BatchPlan(kind, size))
 
 
 def _fitting(
     encoder: Encoder,
     items: Sequence[Any],
-    kind: str,
+    kind: PlanKind,
     size: int,
     numerics: Numerics,
     *,

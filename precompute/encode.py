@@ -151,14 +151,14 @@ class Worker:
                     yield Prepared(position, item, encoder.length(item))
 
     def _batches(self, prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
-        plan = self.table.record["batch_plan"]
-        if plan["kind"] != "in-order":  # the shard's texts all at once: token ids are small
+        plan = self.table.record.batch_plan
+        if plan.kind != "in-order":  # the shard's texts all at once: token ids are small
             prepared = iter(sorted(prepared, key=lambda one: (one.length, one.position)))
         batch: list[Prepared] = []
         for one in prepared:
             # sorted, so that this would be the longest one, to which the others are padded
-            each = one.length if plan["kind"] == "by-tokens" else 1
-            if batch and (len(batch) + 1) * each > plan["size"]:
+            each = one.length if plan.kind == "by-tokens" else 1
+            if batch and (len(batch) + 1) * each > plan.size:
                 yield batch
                 batch = []
             batch.append(one)

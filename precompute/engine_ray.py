@@ -19,7 +19,7 @@ from precompute.encode import Worker, preprocessing_threads
 from precompute.errors import PrecomputeError, Stopped
 from precompute.plan import PlannedShard
 from precompute.tables import OpenedTable
-from vqa_cache.records import Record
+from vqa_cache.records.shard import ShardRecord
 from vqa_cache.spec import Modality, parse_spec
 from vqa_cache.system.durable import remove_stale_temporaries
 from vqa_cache.system.ray_cluster import connect, fetch
@@ -64,8 +64,8 @@ def encode_shards(
     ray = connect(PrecomputeError)
     processors = int(ray.cluster_resources().get("CPU", 1))
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    at_a_time = gpus or max(1, processors // opened.table.record["threads"])
-    threads = min(opened.table.record["threads"], max(1, processors // at_a_time))
+    at_a_time = gpus or max(1, processors // opened.table.record.threads)
+    threads = min(opened.table.record.threads, max(1, processors // at_a_time))
     needs = {"num_cpus": threads, "num_gpus": min(gpus, 1)}  # without one Ray hides the GPUs
     task = ray.remote(**needs, max_retries=_RETRIES)(encode_shard)
     todo = iter(shards)
@@ -94,7 +94,7 @@ def _lost(reason: str) -> PrecomputeError:
     )
 
 
-def encode_shard(setup: Setup, planned: PlannedShard, sources: Mapping[bytes, str]) -> Record:
+def encode_shard(setup: Setup, planned: PlannedShard, sources: Mapping[bytes, str]) -> ShardRecord:
     """In a process of the cluster: encode and commit one shard; its commit record."""
     worker = _worker(setup)
     worker.sources = sources
@@ -116,12 +116,12 @@ def _worker(setup: Setup) -> Worker:
             f"{error.filename}: not seen by {socket.gethostname()}; expected cache, images and "
             "working folder at the same paths on every machine of the cluster"
         ) from error
-    torch.set_num_threads(table.record["threads"])
+    torch.set_num_threads(table.record.threads)
     worker = Worker(
         table=table,
         sources={},
         pool=preprocessing_threads(setup.workers),
-        lookahead=2 * setup.workers + table.record["batch_plan"]["size"],
+        lookahead=2 * setup.workers + table.record.batch_plan.size,
         skip_errors=setup.skip_errors,
         advance=lambda _items: None,
         stopping=lambda: False,

@@ -90,7 +90,7 @@ def _precision(request: Request, encoder: Any, table: Table | None) -> Any:
     from precompute.computing import choose_computing
 
     if table is not None:
-        return table.record["precision"]
+        return table.record.precision
     return choose_computing(encoder, request.settings).precision
 
 

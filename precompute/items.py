@@ -19,6 +19,7 @@ from vqa_cache.arrays import text_arrays
 from vqa_cache.examples import Columns
 from vqa_cache.keys import image_key, nfc, pack_keys, text_key
 from vqa_cache.memo import Memo, Stat, file_stat
+from vqa_cache.records.split import Skipped
 
 
 class Positions:
@@ -56,7 +57,7 @@ class SplitColumns:
     columns: Columns
     examples: int
     annotated: bool
-    skipped: list[dict[str, Any]]
+    skipped: list[Skipped]
     empty_answers: int
 
 
@@ -92,9 +93,7 @@ def collect_split(
             )
     if not examples and not problems:
         raise DatasetError(f"{dataset.name}: split {split!r} has no examples under {dataset.root}")
-    skipped: list[dict[str, Any]] = [
-        {"example": problem.question_id, "error": problem.what} for problem in problems or []
-    ]
+    skipped = [Skipped("example", problem.question_id, problem.what) for problem in problems or []]
     paths = list(dict.fromkeys(path for example in examples for path in example.images))
     keys: dict[str, bytes] = {}
     for path, key, error in hashing.hash_all(dataset.root, paths):
@@ -103,7 +102,7 @@ def collect_split(
             wanted.images.setdefault(key, str(dataset.root / path))
         elif skip_errors:
             shown = path.encode(errors="backslashreplace").decode()
-            skipped.append({"image": shown, "error": error})
+            skipped.append(Skipped("image", shown, error))
         else:
             raise ItemError(
                 f"{dataset.name}/{split}: image {dataset.root / path}: {error}; "

@@ -194,7 +194,7 @@ def commit_split(
     if split.empty_answers:
         extra += f", {split.empty_answers:,} empty answers"
     if split.skipped:
-        extra += f", {len(split.skipped):,} left out ({split.skipped[0]['error']}, ...)"
+        extra += f", {len(split.skipped):,} left out ({split.skipped[0].error}, ...)"
     reporter.say(
         f"{dataset.name}/{split.name}: {split.examples:,} examples, "
         f"{len(split.columns['image_keys']):,} images, "
@@ -270,7 +270,7 @@ def encode_plan(
             table=opened.table,
             sources=job.sources,
             pool=pool,
-            lookahead=2 * request.workers + opened.table.record["batch_plan"]["size"],
+            lookahead=2 * request.workers + opened.table.record.batch_plan.size,
             skip_errors=request.on_error == "skip",
             advance=reporter.advance,
             stopping=stopping,

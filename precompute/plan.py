@@ -42,8 +42,8 @@ def make_plan(table: Table, wanted: Iterable[bytes], *, retry_failed: bool) -> P
     failed = set(table.failed)
     skipped = set(table.withdrawn) if retry_failed else failed
     missing = [key for key in wanted if key not in have and key not in skipped]
-    taken = {record["shard"] for record in table.shards}
-    size = table.record["rows_per_shard"]
+    taken = {record.shard for record in table.shards}
+    size = table.record.rows_per_shard
     shards = []
     for start in range(0, len(missing), size):
         keys = missing[start : start + size]

@@ -9,11 +9,11 @@ from precompute.errors import PrecomputeError
 from precompute.plan import PlannedShard
 from precompute.tables import OpenedTable
 from vqa_cache.arrays import check_files
-from vqa_cache.records import Record
-from vqa_cache.shard import planned_keys
+from vqa_cache.keys import unpack_keys
+from vqa_cache.records.shard import ShardRecord
 
 
-def damaged_shards(opened: OpenedTable) -> list[Record]:
+def damaged_shards(opened: OpenedTable) -> list[ShardRecord]:
     """Commit records whose files differ from them in any byte."""
     folder = opened.table.folder
     return [
@@ -21,7 +21,7 @@ def damaged_shards(opened: OpenedTable) -> list[Record]:
     ]
 
 
-def repair_shards(opened: OpenedTable, worker: Worker, damaged: list[Record]) -> None:
+def repair_shards(opened: OpenedTable, worker: Worker, damaged: list[ShardRecord]) -> None:
     """Replace damaged shards by encoding them as they were, failures included.
 
     Raises:
@@ -30,8 +30,8 @@ def repair_shards(opened: OpenedTable, worker: Worker, damaged: list[Record]) ->
     """
     worker = replace(worker, skip_errors=True, advance=lambda _items: None)
     for record in damaged:
-        keys = planned_keys(record)
-        failures = {failure["position"]: failure["error"] for failure in record["failed"]}
+        keys = unpack_keys(record.planned_keys)
+        failures = {failure.position: failure.error for failure in record.failed}
         absent = {
             position: failures.get(position)
             for position, key in enumerate(keys)
@@ -40,10 +40,10 @@ def repair_shards(opened: OpenedTable, worker: Worker, damaged: list[Record]) ->
         lost = [position for position, error in absent.items() if error is None]
         if lost:
             raise PrecomputeError(
-                f"table {opened.table.name}: shard {record['shard']} is damaged and "
+                f"table {opened.table.name}: shard {record.shard} is damaged and "
                 f"{len(lost):,} of its {len(keys):,} items are not among those asked for; "
                 "repair with the dataset and splits that filled it"
             )
-        planned = PlannedShard(record["shard"], tuple(keys))
+        planned = PlannedShard(record.shard, tuple(keys))
         known = {position: error for position, error in absent.items() if error is not None}
         worker.write_shard(planned, known).repair(record)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from precompute.errors import PrecomputeError
 from precompute.folders import local_folder
 from precompute.versions import library_versions
 from vqa_cache.cache import Cache
-from vqa_cache.dtypes import SHORT_NAMES
+from vqa_cache.dtypes import SHORT_NAMES, StoredType
 from vqa_cache.errors import RefusedError
 from vqa_cache.identity import add_spec, begin_table, find_by_id
 from vqa_cache.memo import Memo, file_stat
+from vqa_cache.records.table import BatchPlan, TableSettings
 from vqa_cache.shard import ROWS_PER_SHARD
 from vqa_cache.spec import EncoderSpec, Modality, parse_spec
 from vqa_cache.table import Table
@@ -44,7 +44,7 @@ class EncoderSettings:
     rows_per_shard: int | None = None
 
     @property
-    def stored(self) -> str:
+    def stored(self) -> StoredType:
         """The stored type's full name."""
         return SHORT_NAMES[self.dtype]
 
@@ -73,7 +73,7 @@ class OpenedTable:
         from precompute.numerics import Numerics
         from vqa_cache.system.device import choose_device
 
-        encoder, numerics = self.encoder(), Numerics(self.table.record["precision"])
+        encoder, numerics = self.encoder(), Numerics(self.table.record.computed_in)
         encoder.to(choose_device())
         if not self._begun_now:
             check_drift(self.table, encoder, numerics)
@@ -116,9 +116,7 @@ def open_table(
     if table is None:
         made = _new_settings(encoder, modality, settings)
         table = begin_table(cache, identity, encoder.label, spec, made)
-        begun_now = (
-            table.record["canaries"] == made["canaries"]
-        )  # else another writer's was adopted
+        begun_now = table.record.canaries == made.canaries  # else another writer's was adopted
     _check_settings(table, settings)
     add_spec(table, spec)
     if evidence is not None:
@@ -130,10 +128,10 @@ def _check_settings(table: Table, settings: EncoderSettings) -> None:
     record = table.record
     asked = {
         "--precision": (None if settings.precision == "auto" else settings.precision,
-                        record["precision"]),
-        "--batch-size": (settings.batch_size, _recorded_batch_size(record["batch_plan"])),
-        "--format": (settings.container, record["container"]),
-        "--rows-per-shard": (settings.rows_per_shard, record["rows_per_shard"]),
+                        record.precision),
+        "--batch-size": (settings.batch_size, _recorded_batch_size(record.batch_plan)),
+        "--format": (settings.container, record.container),
+        "--rows-per-shard": (settings.rows_per_shard, record.rows_per_shard),
     }  # fmt: skip
     for option, (wanted, recorded) in asked.items():
         if wanted is not None and wanted != recorded:
@@ -143,14 +141,12 @@ def _check_settings(table: Table, settings: EncoderSettings) -> None:
             )
 
 
-def _recorded_batch_size(plan: Mapping[str, Any]) -> int | str:
-    size: int = plan["size"]
-    return f"left out ({size:,} tokens a batch)" if plan["kind"] == "by-tokens" else size
+def _recorded_batch_size(plan: BatchPlan) -> int | str:
+    by_tokens = plan.kind == "by-tokens"
+    return f"left out ({plan.size:,} tokens a batch)" if by_tokens else plan.size
 
 
-def _new_settings(
-    encoder: Encoder, modality: Modality, settings: EncoderSettings
-) -> dict[str, Any]:
+def _new_settings(encoder: Encoder, modality: Modality, settings: EncoderSettings) -> TableSettings:
     """Everything that a new table's record says beside its identity."""
     import torch
 
@@ -164,18 +160,18 @@ def _new_settings(
     check_independence(encoder)
     computing = choose_computing(encoder, settings)
     measured = measure(encoder, Numerics(computing.precision), settings.stored)
-    return {
-        "row_shape": list(encoder.row_shape),
-        "ragged": encoder.ragged,
-        "container": settings.container or "hdf5",
-        "rows_per_shard": settings.rows_per_shard or ROWS_PER_SHARD[modality],
-        "precision": computing.precision,
-        "batch_plan": computing.batch_plan,
-        "device": device_name(encoder.device),
-        "threads": torch.get_num_threads(),
-        "canaries": measured.as_json(),
-        "environment": library_versions(),
-    }
+    return TableSettings(
+        row_shape=encoder.row_shape,
+        ragged=encoder.ragged,
+        container=settings.container or "hdf5",
+        rows_per_shard=settings.rows_per_shard or ROWS_PER_SHARD[modality],
+        precision=computing.precision,
+        batch_plan=computing.batch_plan,
+        device=device_name(encoder.device),
+        threads=torch.get_num_threads(),
+        canaries=measured.recorded(),
+        environment=library_versions(),
+    )
 
 
 def _evidence(spec: EncoderSpec, modality: Modality, settings: EncoderSettings) -> object | None:

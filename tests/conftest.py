@@ -143,8 +143,8 @@ def begin(
     *,
     modality: Any = "image",
     row_shape: tuple[int, ...] = (4,),
-    dtype: str = "float16",
-    container: str = "hdf5",
+    dtype: Any = "float16",
+    container: Any = "hdf5",
     model: str = "made-up",
     tap: str = "pooled",
     options: dict[str, str] | None = None,
@@ -152,7 +152,8 @@ def begin(
 ) -> Any:
     """An empty table of an imagined encoder in the cache at `root`."""
     from vqa_cache.cache import create_cache
-    from vqa_cache.identity import Identity, begin_table
+    from vqa_cache.identity import begin_table
+    from vqa_cache.records.table import BatchPlan, Canaries, Identity, TableSettings
     from vqa_cache.spec import EncoderSpec
 
     spec = EncoderSpec("timm", model, None, tap, options or {})
@@ -168,17 +169,17 @@ def begin(
         pooling="mean",
         dtype=dtype,
     )
-    made = {
-        "row_shape": list(row_shape),
-        "ragged": ragged,
-        "container": container,
-        "rows_per_shard": 4,
-        "precision": "fp32",
-        "batch_plan": {"kind": "in-order", "size": 2},
-        "threads": 1,
-        "canaries": {"count": 0, "rows": "", "cosine_worst": 1.0, "cosine_mean": 1.0},
-        "environment": {},
-    }
+    made = TableSettings(
+        row_shape=row_shape,
+        ragged=ragged,
+        container=container,
+        rows_per_shard=4,
+        precision="fp32",
+        batch_plan=BatchPlan("in-order", 2),
+        threads=1,
+        canaries=Canaries(0, b"", 1.0, 1.0),
+        environment={},
+    )
     return begin_table(create_cache(root), identity, model, spec, made)
 
 

@@ -20,6 +20,7 @@ import vqa_cache
 from precompute.pipeline import Request, precompute
 from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
+from vqa_cache.records.table import BatchPlan
 from vqa_cache.spec import Modality
 
 TEXTS = ["is it red?", "how many small yellow birds sit on the fence?", "word " * 40]
@@ -95,9 +96,9 @@ def test_a_table_made_there_is_that_of_the_cpu(
     precompute(Request("jsonl", str(root), str(here), **wanted), ConsoleReporter(quiet=True))
     for name, table in vqa_cache.open(there).tables.items():
         other = vqa_cache.open(here).tables[name]
-        assert table.record["device"] == "standin:0"
-        assert other.record["device"] == "cpu"
-        assert table.record["batch_plan"]["size"] == 16 * other.record["batch_plan"]["size"]
+        assert table.record.device == "standin:0"
+        assert other.record.device == "cpu"
+        assert table.record.batch_plan.size == 16 * other.record.batch_plan.size
         np.testing.assert_array_equal(table.keys, other.keys)
         np.testing.assert_allclose(table.tensor(), other.tensor(), atol=1e-5)
 
@@ -122,7 +123,7 @@ def test_a_batch_that_does_not_fit_is_halved(process: ProcessPoolExecutor, tmp_p
     wanted: dict[str, Any] = {"image": (RESNET,), "settings": EncoderSettings(precision="fp32")}
     fill(process, cache, root, **wanted, memory=100)
     (table,) = vqa_cache.open(cache).tables.values()
-    assert table.record["batch_plan"] == {"kind": "in-order", "size": 64}
+    assert table.record.batch_plan == BatchPlan("in-order", 64)
     assert len(table.keys) == 10
 
 

@@ -80,7 +80,7 @@ def test_stage_1(name: str, dtype: str, data: Path, vit_folder: Path, tmp_path: 
     (table,) = vqa_cache.open(tmp_path / "cache").tables.values()
     encoder = load_encoder(parse_spec(text), modality)
     assert table.row_shape == encoder.row_shape
-    assert 0.9999 < table.record["canaries"]["cosine_worst"] <= 1.0
+    assert 0.9999 < table.record.canaries.cosine_worst <= 1.0
     if modality == "text":
         question = "is number 4 big?"
         with torch.inference_mode():

@@ -126,8 +126,8 @@ def test_identity_is_of_the_content_and_never_of_the_path(folder: Path, tmp_path
     here, there = load(f"st:dir:{folder}"), load(f"st:dir:{elsewhere}")
     assert here.identity("float16") == there.identity("float16")
     assert here.identity("float16").model is None
-    assert str(tmp_path) not in json.dumps(there.spec.portable())
-    assert there.spec.portable()["model"] == "dir:elsewhere"
+    assert str(tmp_path) not in str(there.spec.portable())
+    assert there.spec.portable().model == "dir:elsewhere"
     torch.manual_seed(9)
     assert load(MINILM).identity("float16").id == load(MINILM).identity("float16").id
 

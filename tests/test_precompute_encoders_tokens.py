@@ -19,6 +19,7 @@ from precompute.encoders import load_encoder
 from precompute.encoders.transformers_texts import TransformersTexts
 from precompute.errors import EncoderError, ItemError
 from precompute.numerics import Numerics
+from vqa_cache.records.table import BatchPlan
 from vqa_cache.spec import parse_spec
 
 pytestmark = pytest.mark.usefixtures("libraries")
@@ -70,8 +71,8 @@ def test_a_ragged_table_through_stage_1(tmp_path: Path) -> None:
     run(*how, "--splits", "train", "--limit", 3)
     run(*how)
     (table,) = vqa_cache.open(tmp_path / "cache").tables.values()
-    assert table.record["ragged"]
-    assert 0.9999 < table.record["canaries"]["cosine_worst"] <= 1.0
+    assert table.record.ragged
+    assert 0.9999 < table.record.canaries.cosine_worst <= 1.0
     encoder = load_encoder(parse_spec(spec), "text")
     for text in [f"is number {number} big?" for number in (0, 4, 8)]:
         with torch.inference_mode():
@@ -131,7 +132,7 @@ def test_texts_fill_a_budget_of_tokens(tmp_path: Path, monkeypatch: pytest.Monke
     how = ("--dataset", "jsonl", "--root", root, "--cache", tmp_path / "cache", "--text", BERT)
     run(*how, "--precision", "fp32")
     (table,) = vqa_cache.open(tmp_path / "cache").tables.values()
-    assert table.record["batch_plan"] == {"kind": "by-tokens", "size": 60}
+    assert table.record.batch_plan == BatchPlan("by-tokens", 60)
     tokenised = map(load_encoder(parse_spec(BERT), "text").prepare, questions)
     assert [length for batch in batches for length in batch] == sorted(map(len, tokenised))
     assert len(batches[-1]) == 1

@@ -123,13 +123,13 @@ def test_a_missing_image(stage1: Stage1) -> None:
     assert len(stage1.table) == 7
     assert stage1.table.failed == {}  # without bytes there is no key
     split = stage1.opened.split("jsonl/train")
-    assert [skipped["image"] for skipped in split.skipped] == ["images/2.png"]
+    assert [skipped.id for skipped in split.skipped] == ["images/2.png"]
     assert split.image_positions.tolist().count(-1) == 1
     assert stage1.opened.examples("jsonl/train")["image_key"].isna().sum() == 1
     path.write_bytes(good)
     assert "1 encoded, 7 of 8 were there" in stage1.ok()
     split = stage1.opened.split("jsonl/train")
-    assert split.skipped == []
+    assert split.skipped == ()
     assert split.image_positions.min() == 0
 
 
@@ -156,7 +156,7 @@ def test_a_duplicate_id_and_a_missing_annotation(stage1: Stage1) -> None:
     assert "2 left out" in said
     split = stage1.opened.split("jsonl/train")
     assert len(split) == 8
-    assert [skipped["example"] for skipped in split.skipped] == [4, 5]
+    assert [skipped.id for skipped in split.skipped] == [4, 5]
 
 
 # ---------------------------------------------------------------- values that do not fit

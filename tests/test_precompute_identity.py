@@ -289,7 +289,7 @@ def hub(warm: Warm, libraries: None) -> Path:
 def tokenizers(command: Command) -> dict[str, str]:
     """Table -> digest of the tokenizer it was made with."""
     return {
-        name: table.record["identity"]["preprocessing"]["tokenizer"]
+        name: table.record.identity.preprocessing["tokenizer"]
         for name, table in vqa_cache.open(command.cache).tables.items()
     }
 
@@ -310,7 +310,7 @@ def test_a_revision_needs_no_main(command: Command, hub: Path) -> None:
 def test_the_resolved_revision_is_the_identity(command: Command, hub: Path) -> None:
     [main] = command.encoded("--text", "hf:org/tiny")
     record = vqa_cache.open(command.cache).tables[main].record
-    assert record["identity"]["revision"] == "a" * 40
+    assert record.identity.revision == "a" * 40
     # the same commit by its own name is the same table
     assert command.encoded("--text", "hf:org/tiny@" + "a" * 40) == {main: 0}
     assert command.encoded("--text", "hf:org/tiny") == {main: 0}

@@ -23,6 +23,7 @@ from vqa_cache.cache import create_cache
 from vqa_cache.examples import Split, write_split
 from vqa_cache.keys import image_key, text_key
 from vqa_cache.memo import Memo
+from vqa_cache.records.split import Skipped
 
 
 class Listed:
@@ -189,8 +190,8 @@ def test_a_missing_image(root: Path) -> None:
     assert split.image_lists is not None
     assert split.image_lists[0].tolist() == [-1, -1, 0]
     [skipped] = split.skipped
-    assert skipped["image"] == "gone.png"
-    assert "No such file" in skipped["error"]
+    assert skipped.id == "gone.png"
+    assert "No such file" in skipped.error
     assert len(wanted.images) == 1
     assert len(wanted.questions) == 2
 
@@ -224,10 +225,10 @@ def test_bad_examples_are_recorded(root: Path) -> None:
     with pytest.raises(DatasetError, match=r"train\.jsonl:3"):
         collect(dataset)
     split, _ = stored(dataset, skip_errors=True)
-    assert split.skipped == [
-        {"example": 7, "error": "train.jsonl:3: no answer"},
-        {"example": None, "error": "line 4"},
-    ]
+    assert split.skipped == (
+        Skipped("example", 7, "train.jsonl:3: no answer"),
+        Skipped("example", None, "line 4"),
+    )
     assert len(split) == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +95,15 @@ class Texts(Encoder):
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
     """A table whose record holds the canaries of Texts(1)."""
     made = begin(tmp_path / "cache", modality="text", row_shape=(2,))
-    monkeypatch.setitem(
-        made.record, "canaries", measure(Texts(), Numerics("fp32"), "float16").as_json()
-    )
-    monkeypatch.setitem(made.record, "threads", torch.get_num_threads())
+    canaries = measure(Texts(), Numerics("fp32"), "float16").recorded()
+    record = replace(made.record, canaries=canaries, threads=torch.get_num_threads())
+    monkeypatch.setattr(made, "record", record)
     return made
 
 
 def test_canaries_are_kept_as_they_are_stored(table: Table) -> None:
-    kept = table.record["canaries"]
-    assert kept["count"] == COUNT == 4
+    kept = table.record.canaries
+    assert kept.count == COUNT == 4
     assert kept["cosine_worst"] == kept["cosine_mean"] == 1.0
     assert len(base64.b64decode(kept["rows"])) == 4 * 2 * 2
     rows = stored_rows(table)
@@ -153,15 +153,15 @@ def test_the_record_holds_the_cosine_to_fp32(dtype: str, precision: Any) -> None
     exact = Numerics("fp32").encode(encoder, items).double()
     kept = measured.rows.double()
     cosines = torch.nn.functional.cosine_similarity(kept, exact, dim=1)
-    assert measured.as_json()["cosine_worst"] == pytest.approx(float(cosines.min()), abs=1e-6)
-    assert measured.as_json()["cosine_mean"] == pytest.approx(float(cosines.mean()), abs=1e-6)
+    assert measured.cosine_worst == pytest.approx(float(cosines.min()), abs=1e-6)
+    assert measured.cosine_mean == pytest.approx(float(cosines.mean()), abs=1e-6)
     assert torch.equal(kept, exact) == (dtype == "float32" and precision == "fp32")
 
 
 def test_another_thread_count_must_match_bit_for_bit(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(table.record, "threads", 16)
+    monkeypatch.setattr(table, "record", replace(table.record, threads=16))
     check_drift(table, Texts(), Numerics("fp32"))
     with pytest.raises(RefusedError, match=r"begun with 16 threads.*OMP_NUM_THREADS=16"):
         check_drift(table, Texts(1.001), Numerics("fp32"))
@@ -176,8 +176,8 @@ def test_rows_of_zeros_are_no_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     table = begin(tmp_path / "cache", modality="text", row_shape=(2,))
     measured = measure(Zeros(), Numerics("fp32"), "float16")
-    monkeypatch.setitem(table.record, "canaries", measured.as_json())
-    monkeypatch.setitem(table.record, "threads", torch.get_num_threads())
+    monkeypatch.setattr(table, "record", replace(table.record, canaries=measured.recorded()))
+    monkeypatch.setattr(table, "record", replace(table.record, threads=torch.get_num_threads()))
     check_drift(table, Zeros(), Numerics("fp32"))
     with pytest.raises(RefusedError):
         check_drift(table, Texts(), Numerics("fp32"))
@@ -187,7 +187,7 @@ def test_rows_of_zeros_are_no_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_canaries_that_do_not_fit_make_no_broken_record(gain: float) -> None:
     """The cosine of such rows is no number, which no record can hold."""
     with suppress(PrecomputeError, CacheError):  # a clear error is as good
-        canonical_json(measure(Texts(gain), Numerics("fp32"), "float16").as_json())
+        canonical_json(measure(Texts(gain), Numerics("fp32"), "float16").recorded().as_json())
 
 
 def test_precision_is_chosen_by_measured_gain(monkeypatch: pytest.MonkeyPatch) -> None:

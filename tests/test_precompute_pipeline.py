@@ -20,6 +20,7 @@ from precompute.estimate import estimate
 from precompute.pipeline import Request, TableResult, precompute
 from precompute.tables import EncoderSettings
 from vqa_cache.keys import image_key
+from vqa_cache.records.table import BatchPlan
 from vqa_cache.table import Table
 
 pytestmark = pytest.mark.usefixtures("libraries")
@@ -237,15 +238,15 @@ def test_stored_types_and_containers_hold_the_same_rows(
 def test_the_record_of_a_table(made: Path) -> None:
     table = vqa_cache.open(made).find_table(VIT, "image")
     record = table.record
-    assert record["precision"] == "fp32"
-    assert record["rows_per_shard"] == 1024
-    assert record["batch_plan"] == {"kind": "in-order", "size": 16}
-    assert record["threads"] == torch.get_num_threads()
-    assert record["canaries"]["cosine_worst"] > 0.9999
-    assert record["environment"]["torch"] == torch.__version__
-    assert record["identity"]["preprocessing"]["backend"].startswith("Pillow ")
-    assert record["identity"]["architecture"]["hidden_act"] == "gelu"
-    assert vqa_cache.open(made).find_table(BERT, "text").record["rows_per_shard"] == 16384
+    assert record.precision == "fp32"
+    assert record.rows_per_shard == 1024
+    assert record.batch_plan == BatchPlan("in-order", 16)
+    assert record.threads == torch.get_num_threads()
+    assert record.canaries.cosine_worst > 0.9999
+    assert record.environment["torch"] == torch.__version__
+    assert record.identity.preprocessing["backend"].startswith("Pillow ")
+    assert record.identity.architecture["hidden_act"] == "gelu"
+    assert vqa_cache.open(made).find_table(BERT, "text").record.rows_per_shard == 16384
 
 
 # ---------------------------------------------------------------- the command

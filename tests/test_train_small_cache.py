@@ -20,8 +20,9 @@ from train.trainer import train as train_run
 from vqa_cache.arrays import text_arrays
 from vqa_cache.cache import Cache, create_cache
 from vqa_cache.examples import write_split
-from vqa_cache.identity import Identity, add_spec, begin_table
+from vqa_cache.identity import add_spec, begin_table
 from vqa_cache.keys import pack_keys
+from vqa_cache.records.table import BatchPlan, Canaries, Identity, TableSettings
 from vqa_cache.shard import ShardWriter, shard_name
 from vqa_cache.spec import parse_spec
 
@@ -149,17 +150,17 @@ def write_table(
         pooling="none",
         dtype="float16",
     )
-    settings = {
-        "row_shape": list(rows[0].shape),
-        "ragged": False,
-        "container": "hdf5",
-        "rows_per_shard": 100_000,
-        "precision": "fp32",
-        "batch_plan": {},
-        "threads": 1,
-        "canaries": [],
-        "environment": {},
-    }
+    settings = TableSettings(
+        row_shape=rows[0].shape,
+        ragged=False,
+        container="hdf5",
+        rows_per_shard=100_000,
+        precision="fp32",
+        batch_plan=BatchPlan("in-order", 16),
+        threads=1,
+        canaries=Canaries(0, b"", None, None),
+        environment={},
+    )
     table = begin_table(cache, identity, spec.model, spec, settings)
     add_spec(table, spec)
     writer = ShardWriter(table.folder, table.record, keys, texts, shard_name(table.id, keys))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from vqa_cache import arrays
 from vqa_cache.containers import ArrayLayout, Extent
 from vqa_cache.errors import DamagedError
+from vqa_cache.records.stored import Stored, StoredFile
 
 BLOCK = 4 * 1024 * 1024
 
@@ -38,7 +38,7 @@ def test_texts_survive(texts: list[str]) -> None:
 
 
 @pytest.fixture
-def described(tmp_path: Path) -> tuple[dict[str, Any], np.ndarray]:
+def described(tmp_path: Path) -> tuple[Stored, np.ndarray]:
     """A file of one array of 2.5 blocks at an odd offset, and its record."""
     data = np.random.default_rng(0).integers(0, 2**16, 5 * BLOCK // 4, dtype=np.uint16)
     path = tmp_path / "file"
@@ -50,28 +50,26 @@ def described(tmp_path: Path) -> tuple[dict[str, Any], np.ndarray]:
 
 
 def test_a_record_says_where_the_bytes_are(
-    tmp_path: Path, described: tuple[dict[str, Any], np.ndarray]
+    tmp_path: Path, described: tuple[Stored, np.ndarray]
 ) -> None:
     record, data = described
     content = (tmp_path / "file").read_bytes()
     assert content[:100] == b"h" * 100
     assert content[-4:] == b"tail"
-    array = record["arrays"]["rows"]
-    assert content[array["offset"] : array["offset"] + array["bytes"]] == data.tobytes()
-    assert array["blocks"] == [
+    array = record.arrays["rows"]
+    assert content[array.offset : array.offset + array.bytes] == data.tobytes()
+    assert list(array.blocks) == [
         xxhash.xxh3_64_hexdigest(data.tobytes()[start : start + BLOCK])
         for start in range(0, data.nbytes, BLOCK)
     ]
-    assert len(array["blocks"]) == 3
-    assert record["files"] == [
-        {"path": "file", "bytes": len(content), "xxh3_128": xxhash.xxh3_128_hexdigest(content)}
-    ]
+    assert len(array.blocks) == 3
+    assert record.files == (StoredFile("file", len(content), xxhash.xxh3_128_hexdigest(content)),)
     np.testing.assert_array_equal(arrays.read_array(tmp_path, record, "rows"), data)
 
 
 @pytest.mark.parametrize("place", [100, 100 + BLOCK - 1, 100 + BLOCK, 100 + 5 * BLOCK // 2 - 1])
 def test_one_bit_in_any_block_is_found(
-    tmp_path: Path, described: tuple[dict[str, Any], np.ndarray], place: int
+    tmp_path: Path, described: tuple[Stored, np.ndarray], place: int
 ) -> None:
     record, _ = described
     with open(tmp_path / "file", "r+b") as file:
@@ -86,9 +84,7 @@ def test_one_bit_in_any_block_is_found(
     assert list(arrays.check_files(tmp_path, record, content=False)) == []
 
 
-def test_a_short_and_a_missing_file(
-    tmp_path: Path, described: tuple[dict[str, Any], np.ndarray]
-) -> None:
+def test_a_short_and_a_missing_file(tmp_path: Path, described: tuple[Stored, np.ndarray]) -> None:
     record, _ = described
     path = tmp_path / "file"
     size = path.stat().st_size

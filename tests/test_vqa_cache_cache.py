@@ -170,5 +170,5 @@ def test_a_second_writer_adopts_the_first_ones_table(root: Path) -> None:
     content = (before.folder / "table.json").read_bytes()
     again = begin(root, model="resnet18", tap="layer2", options={"grid": "4"}, container="zarr")
     assert again.id == before.id
-    assert again.record["container"] == "hdf5"
+    assert again.record.container == "hdf5"
     assert (before.folder / "table.json").read_bytes() == content

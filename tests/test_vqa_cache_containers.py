@@ -111,17 +111,17 @@ def test_the_record_says_where_the_bytes_are(tmp_path: Path, container: str, dty
         tmp_path / "cache", dtype=dtype, container=container, modality="text"
     )
     found = {}
-    for name, array in record["arrays"].items():
-        file = record["files"][array["file"]]
-        content = (table.folder / file["path"]).read_bytes()
-        assert len(content) == file["bytes"]
-        found[name] = content[array["offset"] : array["offset"] + array["bytes"]]
+    for name, array in record.arrays.items():
+        file = record.files[array.file]
+        content = (table.folder / file.path).read_bytes()
+        assert len(content) == file.bytes
+        found[name] = content[array.offset : array.offset + array.bytes]
     assert found["rows"] == stored(values((3, 4)), dtype).tobytes()
     assert found["keys"] == table.keys.tobytes()
     assert found["texts"] == "".join(TEXTS).encode()
     assert found["text_offsets"] == np.array([0, 10, 10, 19], "<i8").tobytes()
-    assert record["arrays"]["rows"]["shape"] == [3, 4]
-    assert record["arrays"]["rows"]["dtype"] == dtype
+    assert record.arrays["rows"].shape == (3, 4)
+    assert record.arrays["rows"].dtype == dtype
     tensor = Table(table.folder).tensor()
     assert str(tensor.dtype) == f"torch.{dtype}"
     np.testing.assert_array_equal(tensor.float().numpy(), values((3, 4)))

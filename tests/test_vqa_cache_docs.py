@@ -50,4 +50,4 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_array_equal(back.keys, pooled.keys)
     np.testing.assert_array_equal(back.tensor(), pooled.tensor())
     copied = vqa_cache.open("copy-zarr").tables["pooled"]
-    assert (copied.id, copied.record["container"]) == (pooled.id, "zarr")
+    assert (copied.id, copied.record.container) == (pooled.id, "zarr")

@@ -15,6 +15,7 @@ from vqa_cache.arrays import text_arrays
 from vqa_cache.cache import create_cache
 from vqa_cache.errors import CacheError, DamagedError, NewerFormatError
 from vqa_cache.keys import canonical_json, pack_keys, text_key
+from vqa_cache.records.split import Skipped
 
 
 def columns(questions: list[str], **more: Any) -> examples.Columns:
@@ -60,13 +61,13 @@ def opened(folder: Path) -> Any:
 
 
 def test_what_is_written_is_read(folder: Path) -> None:
-    assert write(folder, columns(["a?", "größer?"]), skipped=[{"image": "x.png", "error": "gone"}])
+    assert write(folder, columns(["a?", "größer?"]), skipped=[Skipped("image", "x.png", "gone")])
     cache = opened(folder)
     assert cache.splits == ["d/train"]
     split = cache.split("d/train")
     assert (split.name, len(split), split.annotated, split.limit) == ("d/train", 2, True, None)
     assert split.question_texts == ["a?", "größer?"]
-    assert split.skipped == [{"image": "x.png", "error": "gone"}]
+    assert split.skipped == [Skipped("image", "x.png", "gone")]
     assert split.question_keys.dtype == np.uint8
     assert split.image_lists is None
     frame = cache.examples("d/train")
@@ -109,7 +110,7 @@ def test_the_same_content_writes_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", [{"annotated": False}, {"limit": 5}, {"skipped": [{"example": 1, "error": "x"}]}]
+    "how", [{"annotated": False}, {"limit": 5}, {"skipped": [Skipped("example", 1, "x")]}]
 )
 def test_other_content_is_the_next_generation(folder: Path, how: dict[str, Any]) -> None:
     write(folder, columns(["a?"]))
@@ -119,7 +120,7 @@ def test_other_content_is_the_next_generation(folder: Path, how: dict[str, Any])
     assert all(getattr(split, name) == value for name, value in how.items())
     assert write(folder, columns(["b?"]))
     assert opened(folder).split("d/train").question_texts == ["b?"]
-    assert examples.current_record(folder)["generation"] == 3  # type: ignore[index]
+    assert examples.current_record(folder).generation == 3  # type: ignore[index]
 
 
 def test_a_damaged_generation_falls_back(folder: Path) -> None:
@@ -176,7 +177,7 @@ def test_the_next_generation_needs_no_record_of_the_last(folder: Path) -> None:
     (folder / "000001.h5").write_bytes(b"left by a writer that died")
     (folder / ".tmp-host-1-000009.json").write_bytes(b"{")
     assert write(folder, columns(["a?"]))
-    assert examples.current_record(folder)["generation"] == 1  # type: ignore[index]
+    assert examples.current_record(folder).generation == 1  # type: ignore[index]
 
 
 def test_several_images(folder: Path) -> None:
@@ -197,7 +198,7 @@ def test_several_images(folder: Path) -> None:
 
 
 def test_a_split_without_examples(folder: Path) -> None:
-    write(folder, columns([]), skipped=[{"example": 1, "error": "no answer"}])
+    write(folder, columns([]), skipped=[Skipped("example", 1, "no answer")])
     split = opened(folder).split("d/train")
     assert len(split) == 0
     assert len(split.to_pandas()) == 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from precompute.pipeline import Request, precompute
 from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
 from vqa_cache.__main__ import main
-from vqa_cache.records import encode_record, read_record
+from vqa_cache.records.record import encode_record, read_record
+from vqa_cache.records.table import Canaries, TableRecord
 
 
 def run(*arguments: object) -> Result:
@@ -26,21 +27,14 @@ def run(*arguments: object) -> Result:
 
 def changed(table: Any, **fields: Any) -> None:
     path = table.folder / "table.json"
-    record = read_record(path, "table")
-    record.pop("digest")
-    path.write_bytes(encode_record("table", record | fields))
+    path.write_bytes(encode_record(replace(read_record(path, TableRecord), **fields)))
 
 
 def with_canaries(table: Any, rows: Any) -> None:
     raw = stored(np.array(rows), table.dtype).tobytes()
     changed(
         table,
-        canaries={
-            "count": len(rows),
-            "rows": base64.b64encode(raw).decode(),
-            "cosine_worst": 1.0,
-            "cosine_mean": 1.0,
-        },
+        canaries=Canaries(len(rows), raw, 1.0, 1.0),
     )
 
 
@@ -116,9 +110,9 @@ def test_real_encoders(dataset: Path, tmp_path: Path) -> None:
     opened = vqa_cache.open(cache)
     tables = {}
     for table in opened.tables.values():
-        spec = table.record["spec"]
-        options = spec["options"]
-        which = options["random"], options.get("layer_norm_eps"), spec["tap"], table.dtype
+        spec = table.record.spec
+        options = spec.options
+        which = options["random"], options.get("layer_norm_eps"), spec.tap, table.dtype
         tables[which] = table.folder
 
     def fields(*which: str | None) -> set[str]:

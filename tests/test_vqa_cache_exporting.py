@@ -18,6 +18,7 @@ from safetensors import safe_open
 import vqa_cache
 from vqa_cache.__main__ import main
 from vqa_cache.arrays import read_texts
+from vqa_cache.records.record import stamped
 from vqa_cache.table import Table
 
 DTYPES = ("float16", "float32", "bfloat16")
@@ -82,7 +83,7 @@ def test_npy_comes_back(table: Table, tmp_path: Path) -> None:
     assert back.texts() == table.texts()
     assert expected(back) == expected(table)
     assert (out / "keys.txt").read_text().split() == [key.tobytes().hex() for key in table.keys]
-    assert json.loads((out / "table.json").read_text()) == table.record
+    assert json.loads((out / "table.json").read_text()) == stamped(table.record)
 
 
 def test_parquet(table: Table, tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_parquet(table: Table, tmp_path: Path) -> None:
     assert shape == ([-1, 2, 3] if table.ragged else [2, 3])
     rows = [np.array(row, np.float32).reshape(shape).tolist() for row in read["row"].to_pylist()]
     assert rows == expected(table)
-    assert json.loads(read.schema.metadata[b"vqa_cache"]) == table.record
+    assert json.loads(read.schema.metadata[b"vqa_cache"]) == stamped(table.record)
 
 
 def test_safetensors(table: Table, tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_safetensors(table: Table, tmp_path: Path) -> None:
         assert np.array_equal(file.get_tensor("keys").numpy(), table.keys)
         texts = file.get_tensor("text_bytes").numpy(), file.get_tensor("text_offsets").numpy()
         assert read_texts(*texts) == table.texts()
-        assert json.loads(file.metadata()["vqa_cache"]) == table.record
+        assert json.loads(file.metadata()["vqa_cache"]) == stamped(table.record)
 
 
 @pytest.mark.parametrize("kind", ["npy", "parquet", "safetensors"])

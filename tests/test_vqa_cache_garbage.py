@@ -46,7 +46,7 @@ def add_garbage(root: Path) -> set[str]:
     kept = {"examples/d/train/000002.h5", "examples/d/train/000002.json"}
     for table in vqa_cache.open(root).tables.values():
         record = commit(table, numbered_keys(2, 5), np.ones((2, 4)))
-        (table.folder / "records" / f"{record['shard']}.json").unlink()
+        (table.folder / "records" / f"{record.shard}.json").unlink()
         unfinished = table.folder / "shards" / ".tmp-elsewhere-7-x.zarr" / "rows"
         unfinished.mkdir(parents=True)
         (unfinished / "0").write_bytes(b"1234")

@@ -53,7 +53,7 @@ def imported(tmp_path: Path, *arguments: object, **options: object) -> dict[str,
     assert result.exit_code == 0, result.output
     cache = vqa_cache.open(tmp_path / "cache")
     assert list(verify(cache)) == []
-    return {table.record["identity"]["tap"]: table for table in cache.tables.values()}
+    return {table.record.identity.tap: table for table in cache.tables.values()}
 
 
 def image_keys(images: Path) -> list[bytes]:
@@ -77,11 +77,11 @@ def test_bottom_up_with_ids(tmp_path: Path, images: Path, turned: bool, ids: lis
     assert tables["features"].dtype == "float16"
     assert tables["features"].rows(image_keys(images)).tolist() == FIXED.tolist()
     assert tables["boxes"].rows(image_keys(images)).tolist() == BOXES.tolist()
-    identity = tables["features"].record["identity"]
-    assert identity["library"] == "imported"
-    assert identity["model"] == "butd"
-    assert identity["preprocessing"] == {"provenance": "imported"}
-    assert identity["weights"].startswith("sha256:")
+    identity = tables["features"].record.identity
+    assert identity.library == "imported"
+    assert identity.model == "butd"
+    assert identity.preprocessing == {"provenance": "imported"}
+    assert identity.weights.startswith("sha256:")
 
 
 @pytest.mark.parametrize("form", ["list.json", "object.json", "lines.txt", "ids.parquet"])
@@ -112,7 +112,7 @@ def test_adaptive_regions_are_ragged(tmp_path: Path, images: Path) -> None:
     for tap, values in (("features", FIXED.reshape(12, 8)), ("boxes", BOXES.reshape(12, 4))):
         table = tables[tap]
         assert table.ragged
-        assert table.record["container"] == "zarr"
+        assert table.record.container == "zarr"
         for key, (start, stop) in zip(image_keys(images), spans.tolist(), strict=True):
             assert table[key].tolist() == values[start:stop].tolist()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from vqa_cache.__main__ import main
 from vqa_cache.arrays import file_digest
 from vqa_cache.errors import CacheError, DamagedError, KeyNotFoundError
 from vqa_cache.keys import text_key
-from vqa_cache.records import Record, encode_record
+from vqa_cache.records.record import encode_record
+from vqa_cache.records.shard import ShardRecord
 from vqa_cache.shard import ShardWriter, shard_name
 from vqa_cache.table import Table
 from vqa_cache.tools.verify import verify
@@ -60,7 +62,7 @@ def test_rows_come_back(tmp_path: Path, container: str, dtype: str) -> None:
     values = tokens(LENGTHS)
     record = commit(made, KEYS, values)
     table = Table(made.folder)
-    assert (len(table), record["rows"], table.lengths.tolist()) == (4, 4, LENGTHS)
+    assert (len(table), record.rows, table.lengths.tolist()) == (4, 4, LENGTHS)
     for key, row in zip(KEYS, values, strict=True):
         assert table[key].dtype == getattr(torch, dtype)
         assert table[key].shape == row.shape
@@ -159,7 +161,7 @@ def test_order_of_arrival_and_failures_leave_no_trace(
     one.failed.update(dict.fromkeys(failed, "bad"))
     record = one.commit()
     kept = [n for n in range(4) if n not in failed]
-    assert record["rows"] == len(kept)
+    assert record.rows == len(kept)
     table = Table(made.folder)
     assert table.lengths.tolist() == [LENGTHS[n] for n in kept]
     assert set(table.failed) == {KEYS[n] for n in failed}
@@ -196,7 +198,7 @@ def test_repair_writes_the_same_bytes_again(tmp_path: Path, container: str) -> N
     values = tokens(LENGTHS)
     record = commit(table, KEYS, values, failed={2: "bad"})
     before = shard_files(table)
-    broken = table.folder / record["files"][record["arrays"]["offsets"]["file"]]["path"]
+    broken = table.folder / record.path("offsets")
     broken.write_bytes(broken.read_bytes()[:-3])
     assert len(problems(table)) == 1
     with pytest.raises(DamagedError, match=r"offsets|bytes, expected"):
@@ -242,21 +244,19 @@ def test_a_crash_at_any_step_leaves_all_or_nothing(
 def test_verify_finds_offsets_that_cut_wrongly(tmp_path: Path, edges: list[int]) -> None:
     """Written so by another program: digests are right, the cut is not."""
     table = begin(tmp_path / "cache", ragged=True, container="zarr")
-    record: Record = commit(table, KEYS, tokens(LENGTHS))
-    array = record["arrays"]["offsets"]
-    file = record["files"][array["file"]]
-    path = table.folder / file["path"]
+    record: ShardRecord = commit(table, KEYS, tokens(LENGTHS))
+    array = record.arrays["offsets"]
+    path = table.folder / record.path("offsets")
     path.write_bytes(np.array(edges, "<i8").tobytes())
     from vqa_cache.arrays import block_digests
 
-    file["xxh3_128"], array["blocks"] = file_digest(path), block_digests(path, 0, 40)
-    where = table.folder / "records" / f"{record['shard']}.json"
-    where.write_bytes(encode_record("shard", record_fields(record)))
+    files = list(record.files)
+    files[array.file] = replace(files[array.file], xxh3_128=file_digest(path))
+    offsets = replace(array, blocks=tuple(block_digests(path, 0, 40)))
+    arrays = {**record.arrays, "offsets": offsets}
+    where = table.folder / "records" / f"{record.shard}.json"
+    where.write_bytes(encode_record(replace(record, files=tuple(files), arrays=arrays)))
     assert problems(table) == [f"{where}: its offsets do not cut 9 tokens into 4 rows"]
-
-
-def record_fields(record: Record) -> Record:
-    return {name: value for name, value in record.items() if name != "digest"}
 
 
 def test_a_ragged_table_tells_its_size(tmp_path: Path) -> None:

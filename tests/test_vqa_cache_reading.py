@@ -30,9 +30,9 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> Table:
 
 def place_of(table: Table, byte: int) -> tuple[Path, int]:
     """File and offset of a byte of the larger shard's rows."""
-    record = max(table.shards, key=lambda record: record["rows"])
-    array = record["arrays"]["rows"]
-    return table.folder / record["files"][array["file"]]["path"], array["offset"] + byte
+    record = max(table.shards, key=lambda record: record.rows)
+    array = record.arrays["rows"]
+    return table.folder / record.path("rows"), array.offset + byte
 
 
 def test_read_gives_what_is_mapped(table: Table) -> None:

@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqa_cache.errors import DamagedError
-from vqa_cache.records import read_record
-from vqa_cache.shard import ShardWriter, failed_keys, planned_keys, row_keys, shard_name
+from vqa_cache.keys import unpack_keys
+from vqa_cache.records.record import read_record
+from vqa_cache.records.shard import Failure, ShardRecord
+from vqa_cache.shard import ShardWriter, shard_name
 from vqa_cache.table import Table
 from vqa_cache.tools.verify import verify
 
@@ -119,7 +121,7 @@ def test_a_shard_without_a_record_is_replaced(tmp_path: Path, container: str) ->
     table = begin(tmp_path / "cache", container=container)
     record = commit(table, KEYS, VALUES)
     before = files(table)
-    (table.folder / "records" / f"{record['shard']}.json").unlink()
+    (table.folder / "records" / f"{record.shard}.json").unlink()
     for path in (table.folder / "shards").rglob("*"):
         if path.is_file():
             path.write_bytes(b"half")
@@ -130,7 +132,7 @@ def test_a_shard_without_a_record_is_replaced(tmp_path: Path, container: str) ->
 def test_a_damaged_record_is_written_again(tmp_path: Path) -> None:
     table = begin(tmp_path / "cache")
     record = commit(table, KEYS, VALUES)
-    path = table.folder / "records" / f"{record['shard']}.json"
+    path = table.folder / "records" / f"{record.shard}.json"
     good = path.read_bytes()
     path.write_bytes(good[:50])
     assert len(Table(table.folder)) == 0
@@ -163,13 +165,14 @@ def test_failed_items_leave_no_trace_in_the_shard(
     record = commit(table, items, values, failed=dict.fromkeys(failed, "bad"))
     kept = [n for n in range(7) if n not in failed]
     fresh = Table(table.folder)
-    assert record["rows"] == len(fresh) == len(kept)
+    assert record.rows == len(fresh) == len(kept)
     assert fresh.tensor().tolist() == values[kept].tolist()
     assert set(fresh.failed.values()) <= {"bad"}
     assert len(fresh.failed) == len(failed)
-    assert len(planned_keys(record)) == 7
-    assert row_keys(record) == [planned_keys(record)[n] for n in kept]
-    assert set(failed_keys(record)) == {planned_keys(record)[n] for n in failed}
+    planned = unpack_keys(record.planned_keys)
+    assert len(planned) == 7
+    assert unpack_keys(record.keys) == [planned[n] for n in kept]
+    assert set(record.failures) == {planned[n] for n in failed}
     if texts:
         assert fresh.texts() == [items[n] for n in kept]
     assert problems(table) == []
@@ -214,8 +217,7 @@ def test_repair_writes_the_same_bytes_again(tmp_path: Path, container: str) -> N
     table = begin(tmp_path / "cache", container=container)
     record = commit(table, KEYS, VALUES, failed={1: "bad"})
     before = files(table)
-    array = record["arrays"]["rows"]
-    broken = table.folder / record["files"][array["file"]]["path"]
+    broken = table.folder / record.path("rows")
     broken.write_bytes(broken.read_bytes()[:-3])
     again = writer(table)
     again.write([0, 1, 2, 3, 4], stored(VALUES, "float16"))
@@ -231,7 +233,7 @@ def test_repair_never_replaces_by_other_bytes(tmp_path: Path) -> None:
     shard.write_bytes(b"damaged")
     again = writer(table)
     again.write([0, 1, 2, 3, 4], stored(VALUES + 1, "float16"))
-    with pytest.raises(DamagedError, match=f"shard {record['shard']} of .* differs from its"):
+    with pytest.raises(DamagedError, match=f"shard {record.shard} of .* differs from its"):
         again.repair(record)
     assert shard.read_bytes() == b"damaged"
     assert [path.name for path in (table.folder / "shards").iterdir()] == [shard.name]
@@ -240,15 +242,12 @@ def test_repair_never_replaces_by_other_bytes(tmp_path: Path) -> None:
 def test_a_record_says_all_of_the_plan(tmp_path: Path) -> None:
     table = begin(tmp_path / "cache", container="zarr")
     record = commit(table, KEYS, VALUES, failed={4: "truncated", 0: "missing"})
-    assert record == read_record(table.folder / "records" / f"{record['shard']}.json", "shard")
-    assert record["table"] == table.id
-    assert record["container"] == "zarr"
-    assert planned_keys(record) == KEYS
-    assert record["failed"] == [
-        {"position": 0, "error": "missing"},
-        {"position": 4, "error": "truncated"},
-    ]
-    paths = [file["path"] for file in record["files"]]
+    assert record == read_record(table.folder / "records" / f"{record.shard}.json", ShardRecord)
+    assert record.table == table.id
+    assert record.container == "zarr"
+    assert record.planned == b"".join(KEYS)
+    assert record.failed == (Failure(0, "missing"), Failure(4, "truncated"))
+    paths = [file.path for file in record.files]
     assert paths == sorted(paths)
-    assert all(path.startswith(f"shards/{record['shard']}.zarr/") for path in paths)
+    assert all(path.startswith(f"shards/{record.shard}.zarr/") for path in paths)
     assert {path.split("/")[-1] for path in paths} == {"zarr.json", "0"}

@@ -100,11 +100,11 @@ def test_no_path_leaves_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "vit").mkdir()
     monkeypatch.chdir(tmp_path / "vit")
     for folder in (".", "../vit", "../vit/"):
-        assert parse_spec(f"dir:{folder}").portable()["model"] == "vit"
+        assert parse_spec(f"dir:{folder}").portable().model == "vit"
     spec = parse_spec("dir:/home/me/models/vit:tap=cls").portable()
-    assert spec["model"] == "vit"
+    assert spec.model == "vit"
     weights = parse_spec("timm:resnet18:weights=/home/me/w.pth").portable()
-    assert weights["options"] == {"weights": "w.pth"}
+    assert weights.options == {"weights": "w.pth"}
     tokenizer = parse_spec("hf:bert:random=0:tokenizer=dir:/home/me/words").portable()
     assert "/home/me" not in str(tokenizer)
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from vqa_cache.errors import CacheError, DamagedError, KeyNotFoundError, NewerFormatError
 from vqa_cache.keys import pack_keys, text_key, unpack_keys
-from vqa_cache.records import encode_record
+from vqa_cache.records.record import encode_record
+from vqa_cache.records.table import SpecRecord, StoredSpec
 from vqa_cache.table import Table
 
 
@@ -35,21 +36,19 @@ def table(tmp_path: Path) -> Table:
 
 def test_rows_stand_by_record_name_then_as_planned(table: Table) -> None:
     names = sorted(path.stem for path in (table.folder / "records").iterdir())
-    assert [record["shard"] for record in table.shards] == names
+    assert [record.shard for record in table.shards] == names
     expected: list[int] = []
     for record in table.shards:
-        start = {4: [0, 4], 1: [8]}[record["rows"]]
+        start = {4: [0, 4], 1: [8]}[record.rows]
         numbers = [n for n in start if numbered_keys(1, n)[0] in unpack_keys(table.keys)]
         first = next(n for n in numbers if _begins(record, n))
-        expected += range(first, first + record["rows"])
+        expected += range(first, first + record.rows)
     assert unpack_keys(table.keys) == [numbered_keys(1, n)[0] for n in expected]
     assert table.tensor()[:, 0].tolist() == [4 * n for n in expected]
 
 
 def _begins(record: dict[str, Any], number: int) -> bool:
-    from vqa_cache.shard import planned_keys
-
-    return planned_keys(record)[0] == numbered_keys(1, number)[0]
+    return record.planned[:16] == numbered_keys(1, number)[0]
 
 
 def test_looking_up(table: Table) -> None:
@@ -78,7 +77,7 @@ def test_lookups_agree_with_a_dictionary(
     for keys in shards:
         values = [[float(number + n)] for n in range(len(keys))]
         record = commit(made, keys, values)
-        committed.setdefault(record["shard"], dict(zip(keys, values, strict=True)))
+        committed.setdefault(record.shard, dict(zip(keys, values, strict=True)))
         number += len(keys)
     expected: dict[bytes, list[float]] = {}
     for name in sorted(committed):  # of two records the smaller name serves a key
@@ -262,7 +261,7 @@ def test_a_newer_record_is_an_error(table: Table) -> None:
 def test_a_lost_shard_names_the_repair(tmp_path: Path, container: str, damage: str) -> None:
     made = begin(tmp_path / "cache", container=container)
     record = commit(made, numbered_keys(3), rows_of(3))
-    path = made.folder / record["files"][record["arrays"]["rows"]["file"]]["path"]
+    path = made.folder / record.path("rows")
     if damage == "missing":
         path.unlink()
     else:
@@ -280,7 +279,7 @@ def test_a_lost_shard_names_the_repair(tmp_path: Path, container: str, damage: s
 
 def test_unfinished_names_are_ignored(table: Table) -> None:
     record = next((table.folder / "records").glob("*.json"))
-    spec = encode_record("spec", {"spec": {"family": "timm"}})
+    spec = encode_record(SpecRecord(StoredSpec("timm", "one", None, "a", {})))
     for folder, name, content in (
         ("records", ".tmp-host-1-x.json", record.read_bytes()),
         ("records", ".tmp-host-2-x.json", b"{"),
@@ -308,9 +307,9 @@ def test_a_damaged_spec_counts_as_absent(table: Table) -> None:
         path for path in (table.folder / "specs").iterdir() if b'"model":"one"' in path.read_bytes()
     )
     path.write_bytes(path.read_bytes()[:40])
-    assert [spec["model"] for spec in table.specs()] == ["two"]
+    assert [spec.model for spec in table.specs()] == ["two"]
     add_spec(table, parse_spec("timm:one:tap=a"))
-    assert sorted(spec["model"] for spec in table.specs()) == ["one", "two"]
+    assert sorted(spec.model for spec in table.specs()) == ["one", "two"]
 
 
 def test_a_table_tells_its_size(table: Table) -> None:

@@ -77,7 +77,7 @@ def test_conversion_keeps_rows_and_names(tmp_path: Path, container: str, dtype: 
     assert list(old) == list(new)
     for name in old:
         assert new[name].id == old[name].id
-        assert new[name].record["container"] == OTHER[container]
+        assert new[name].record.container == OTHER[container]
         assert new[name].failed == old[name].failed
         np.testing.assert_array_equal(new[name].keys, old[name].keys)
         for one, other in zip(old[name].shards, new[name].shards, strict=True):

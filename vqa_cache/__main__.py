@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from vqa_cache.cache import Cache, create_cache, open_cache, spec_text
+from vqa_cache.containers import Container
 from vqa_cache.dtypes import SHORT_NAMES
 from vqa_cache.errors import CacheError
 from vqa_cache.system.durable import remove
@@ -111,7 +112,8 @@ def info(cache: str, table: str | None, as_json: bool) -> None:
 def _describe(cache: Cache, name: str) -> dict[str, Any]:
     table = cache.tables[name]
     record = table.record
-    canaries = {key: value for key, value in record["canaries"].items() if key != "rows"}
+    said = record.as_json()
+    canaries = {key: value for key, value in said["canaries"].items() if key != "rows"}
     return {
         "name": table.name,
         "rows": len(table),
@@ -120,12 +122,12 @@ def _describe(cache: Cache, name: str) -> dict[str, Any]:
         "failed": {key.hex(): why for key, why in table.failed.items()},
         "specs": [spec_text(spec) for spec in table.specs()],
         **({"tokens": table.stored_bytes // table.row_bytes} if table.ragged else {}),
-        **{key: record[key] for key in ("id", "row_shape", "ragged", "dtype", "container")},
-        **{key: record[key] for key in ("precision", "batch_plan", "rows_per_shard")},
-        **{key: record.get(key) for key in ("device", "threads")},
+        **{key: said[key] for key in ("id", "row_shape", "ragged", "dtype", "container")},
+        **{key: said[key] for key in ("precision", "batch_plan", "rows_per_shard")},
+        **{key: said.get(key) for key in ("device", "threads")},
         "canaries": canaries,
-        "identity": record["identity"],
-        "environment": record["environment"],
+        "identity": said["identity"],
+        "environment": said["environment"],
     }
 
 
@@ -238,7 +240,7 @@ def gc(cache: str, yes: bool, minutes: float, as_json: bool) -> None:
 @click.option("--format", "container", type=click.Choice(["hdf5", "zarr"]))
 @json_option
 def copy_command(
-    source: str, target: str, tables: str | None, container: str | None, as_json: bool
+    source: str, target: str, tables: str | None, container: Container | None, as_json: bool
 ) -> None:
     """Copy tables, splits and thumbnails of the cache SOURCE into TARGET, every byte checked."""
     opened = open_cache(source)
@@ -284,7 +286,7 @@ def import_command(
     ids: tuple[str, ...],
     column: str | None,
     dtype: str,
-    container: str,
+    container: Container,
     on_error: str,
     cache: str,
     as_json: bool,

@@ -15,9 +15,8 @@ import xxhash
 from vqa_cache.containers import ArrayLayout, Extent
 from vqa_cache.dtypes import numpy_type
 from vqa_cache.errors import DamagedError
+from vqa_cache.records.stored import BLOCK_BYTES, Stored, StoredArray, StoredFile
 from vqa_cache.system.durable import naming
-
-BLOCK_BYTES = 4 * 1024 * 1024
 
 
 def text_arrays(prefix: str, texts: list[str]) -> dict[str, npt.NDArray[Any]]:
@@ -86,8 +85,8 @@ def copy_range(source: Path, offset: int, length: int, target: Path, start: int)
 
 def describe(
     container: Path, name: str, layouts: list[ArrayLayout], extents: dict[str, Extent]
-) -> dict[str, Any]:
-    """The `files` and `arrays` fields of a commit record for a finished container.
+) -> Stored:
+    """The files and arrays of a finished container, for its commit record.
 
     Args:
         container: where it lies now.
@@ -98,27 +97,19 @@ def describe(
     else:
         paths = [container]
     names = [str(path.relative_to(container)) if path != container else "" for path in paths]
-    files = [
-        {
-            "path": f"{name}/{inner}" if inner else name,
-            "bytes": path.stat().st_size,
-            "xxh3_128": file_digest(path),
-        }
+    files = tuple(
+        StoredFile(f"{name}/{inner}" if inner else name, path.stat().st_size, file_digest(path))
         for path, inner in zip(paths, names, strict=True)
-    ]
+    )
     arrays = {}
     for layout in layouts:
         extent = extents[layout.name]
         index = names.index(extent.file) if layout.bytes else 0
-        arrays[layout.name] = {
-            "file": index,
-            "offset": extent.offset,
-            "bytes": layout.bytes,
-            "dtype": layout.dtype,
-            "shape": list(layout.shape),
-            "blocks": block_digests(paths[index], extent.offset, layout.bytes),
-        }
-    return {"files": files, "arrays": arrays}
+        blocks = block_digests(paths[index], extent.offset, layout.bytes)
+        arrays[layout.name] = StoredArray(
+            index, extent.offset, layout.bytes, layout.dtype, layout.shape, tuple(blocks)
+        )
+    return Stored(files=files, arrays=arrays)
 
 
 def file_digest(path: Path) -> str:
@@ -146,39 +137,39 @@ def _blocks(path: Path, offset: int, length: int) -> Iterator[bytes]:
             yield block
 
 
-def read_array(folder: Path, record: dict[str, Any], name: str) -> npt.NDArray[Any]:
+def read_array(folder: Path, record: Stored, name: str) -> npt.NDArray[Any]:
     """One array of a record's container, read into memory (bfloat16 as uint16).
 
     Raises:
         DamagedError: the file is missing, too short, or a block differs from its checksum.
     """
-    array = record["arrays"][name]
-    path = folder / record["files"][array["file"]]["path"]
+    array = record.arrays[name]
+    path = folder / record.path(name)
     try:
-        blocks = list(_blocks(path, array["offset"], array["bytes"]))
+        blocks = list(_blocks(path, array.offset, array.bytes))
     except OSError as error:
         raise DamagedError(f"{path}: cannot be read ({error.strerror})") from error
-    if [xxhash.xxh3_64_hexdigest(block) for block in blocks] != array["blocks"]:
+    if tuple(map(xxhash.xxh3_64_hexdigest, blocks)) != array.blocks:
         raise DamagedError(f"{path}: array {name!r} differs from its checksums")
-    data = np.frombuffer(b"".join(blocks), dtype=numpy_type(array["dtype"]))
-    return data.reshape(array["shape"])
+    data = np.frombuffer(b"".join(blocks), dtype=numpy_type(array.dtype))
+    return data.reshape(array.shape)
 
 
-def check_files(folder: Path, record: dict[str, Any], *, content: bool) -> Iterator[str]:
+def check_files(folder: Path, record: Stored, *, content: bool) -> Iterator[str]:
     """Yield one line for each file of a record that is missing, of the wrong size or, with
     `content`, of the wrong bytes."""
-    for file in record["files"]:
-        path = folder / file["path"]
+    for file in record.files:
+        path = folder / file.path
         try:
             size = path.stat().st_size
         except OSError:
             yield f"{path}: missing"
             continue
-        if size != file["bytes"]:
-            yield f"{path}: {size} bytes, expected {file['bytes']}"
+        if size != file.bytes:
+            yield f"{path}: {size} bytes, expected {file.bytes}"
             continue
         try:
-            same = not content or file_digest(path) == file["xxh3_128"]
+            same = not content or file_digest(path) == file.xxh3_128
         except OSError as error:
             yield f"{path}: cannot be read ({error.strerror})"
             continue

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from vqa_cache.errors import CacheError, DamagedError, NotACacheError, TableNotFoundError
 from vqa_cache.examples import Split, current_record, read_split
-from vqa_cache.records import Record, encode_record, read_record
+from vqa_cache.records.record import CacheRecord, encode_record, read_record
+from vqa_cache.records.table import StoredSpec
 from vqa_cache.system.durable import create_file, is_temporary
 from vqa_cache.table import Table
 
@@ -157,8 +158,8 @@ class Cache:
                 "bytes": table.stored_bytes,
                 "failed": len(table.failed),
                 "shards": len(table.shards),
-                "precision": table.record["precision"],
-                "spec": spec_text(table.record["spec"]),
+                "precision": table.record.precision,
+                "spec": spec_text(table.record.spec),
             }
             for table in self.tables.values()
         ]
@@ -185,23 +186,24 @@ class Cache:
         )
 
 
-def spec_text(spec: dict[str, Any]) -> str:
+def spec_text(spec: StoredSpec) -> str:
     """A stored spec as a user would type it."""
     from vqa_cache.spec import EncoderSpec
 
-    return str(EncoderSpec(**spec))
+    return str(EncoderSpec(**spec.as_json()))
 
 
-def _difference(wanted: dict[str, Any], stored: dict[str, Any]) -> str:
+def _difference(wanted: StoredSpec, stored: StoredSpec) -> str:
     """What of a wanted spec a stored one lacks; empty if it matches. A revision counts if given."""
     parts = []
     for part in ("family", "model", "tap"):
-        if wanted[part] != stored[part]:
-            parts.append(f"{part} {stored[part]}, wanted {wanted[part]}")
-    if wanted["revision"] and wanted["revision"] != stored["revision"]:
-        parts.append(f"revision {stored['revision']}, wanted {wanted['revision']}")
-    for name in sorted({*wanted["options"], *stored["options"]}):
-        has, wants = stored["options"].get(name), wanted["options"].get(name)
+        has, wants = getattr(stored, part), getattr(wanted, part)
+        if has != wants:
+            parts.append(f"{part} {has}, wanted {wants}")
+    if wanted.revision and wanted.revision != stored.revision:
+        parts.append(f"revision {stored.revision}, wanted {wanted.revision}")
+    for name in sorted({*wanted.options, *stored.options}):
+        has, wants = stored.options.get(name), wanted.options.get(name)
         if has != wants:
             parts.append(f"{name} {has or 'not set'}, wanted {wants or 'not set'}")
     return ", ".join(parts)
@@ -216,7 +218,7 @@ def open_cache(path: str | Path) -> Cache:
     """
     root = Path(path)
     try:
-        read_record(root / "CACHE.json", "")
+        read_record(root / "CACHE.json", CacheRecord)
     except (FileNotFoundError, NotADirectoryError):
         raise NotACacheError(
             f"{root}: no cache here (no CACHE.json); name its folder, or make one with: "
@@ -241,6 +243,5 @@ def create_cache(path: str | Path) -> Cache:
         if taken and not record.exists():  # asked again: another writer may have made it by now
             raise NotACacheError(f"{root}: exists and is no cache; expected a new or empty folder")
         root.mkdir(parents=True, exist_ok=True)
-        fields: Record = {}
-        create_file(record, encode_record("", fields))
+        create_file(record, encode_record(CacheRecord()))
     return open_cache(root)

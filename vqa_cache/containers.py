@@ -16,9 +16,11 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
+from vqa_cache.dtypes import item_bytes
 from vqa_cache.errors import CacheError
 
 Container = Literal["hdf5", "zarr"]
+CONTAINERS: tuple[Container, ...] = ("hdf5", "zarr")
 SUFFIX: dict[str, str] = {"hdf5": ".h5", "zarr": ".zarr"}
 ALIGNMENT = 4096
 _NO_COORDINATE = "This is a netCDF dimension but not a netCDF variable.{size:>10d}"
@@ -36,8 +38,7 @@ class ArrayLayout:
 
     @property
     def bytes(self) -> int:
-        item = 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
-        return int(np.prod(self.shape, dtype=np.int64)) * item
+        return int(np.prod(self.shape, dtype=np.int64)) * item_bytes(self.dtype)
 
 
 @dataclass(frozen=True)

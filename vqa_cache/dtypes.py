@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,19 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
 
-STORED_TYPES = ("float16", "float32", "bfloat16")
-SHORT_NAMES = {"fp16": "float16", "fp32": "float32", "bf16": "bfloat16"}
+StoredType = Literal["float16", "float32", "bfloat16"]
+STORED_TYPES: tuple[StoredType, ...] = ("float16", "float32", "bfloat16")
+SHORT_NAMES: dict[str, StoredType] = {"fp16": "float16", "fp32": "float32", "bf16": "bfloat16"}
 
 
 def numpy_type(dtype: str) -> np.dtype[Any]:
     """The little-endian numpy type with the same bytes; bfloat16 becomes uint16."""
     return np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
+
+
+def item_bytes(dtype: str) -> int:
+    """Bytes of one value."""
+    return numpy_type(dtype).itemsize
 
 
 def torch_type(dtype: str) -> torch.dtype:

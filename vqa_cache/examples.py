@@ -17,7 +17,8 @@ from vqa_cache import arrays
 from vqa_cache.containers import ArrayLayout, lay_out
 from vqa_cache.errors import DamagedError
 from vqa_cache.keys import Keys, canonical_json
-from vqa_cache.records import Record, encode_record, read_record
+from vqa_cache.records.record import encode_record
+from vqa_cache.records.split import Skipped, SplitRecord, read_split_record
 from vqa_cache.system.durable import create_file, publish, removed_on_error, temporary_path
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Split:
         digest: 32 hex digits over the content.
         annotated: whether it has answers.
         limit: how many examples were asked for; None = all.
-        skipped: what was left out and why: {"example" or "image": id, "error": text}.
+        skipped: what was left out and why.
         question_id: int64 [n], or object [n] of str.
         image_id: likewise; the first image's id.
         image_keys: uint8 [K, 16].
@@ -55,7 +56,7 @@ class Split:
     digest: str
     annotated: bool
     limit: int | None
-    skipped: list[dict[str, Any]]
+    skipped: Sequence[Skipped]
     question_id: Column
     image_id: Column
     image_keys: Keys
@@ -101,7 +102,7 @@ class Split:
         )
 
 
-def current_record(folder: Path) -> Record | None:
+def current_record(folder: Path) -> SplitRecord | None:
     """The record of the highest valid generation in a split's folder. Raises NewerFormatError."""
     return _first_valid(_generations(folder))
 
@@ -113,10 +114,10 @@ def _generations(folder: Path) -> list[Path]:
     )
 
 
-def _first_valid(paths: list[Path]) -> Record | None:
+def _first_valid(paths: list[Path]) -> SplitRecord | None:
     for path in paths:
         with suppress(DamagedError):
-            return read_record(path, "examples")
+            return read_split_record(path)
     return None
 
 
@@ -127,7 +128,7 @@ def write_split(
     examples: int,
     annotated: bool,
     limit: int | None,
-    skipped: list[dict[str, Any]],
+    skipped: Sequence[Skipped],
 ) -> bool:
     """Commit the columns of a split as its next generation; False, and nothing written, if the
     current generation already says the same and its columns are undamaged.
@@ -138,27 +139,36 @@ def write_split(
         folder: `<cache>/examples/<dataset>/<split>`.
         columns: array name -> array, as in FORMAT.md section 5.
     """
-    said = {"annotated": annotated, "limit": limit, "skipped": skipped}
-    fields = {"examples": examples, "content": _content(columns, said), **said}
+    said = {"annotated": annotated, "limit": limit, "skipped": [one.as_json() for one in skipped]}
+    content = _content(columns, said)
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         generations = _generations(folder)  # once: a record may appear at any time
         current = _first_valid(generations)
-        same = current is not None and current["content"] == fields["content"]
-        if current is not None and same:
+        same = current is not None and current.content == content
+        if same and current is not None:
             same = not any(arrays.check_files(folder, current, content=True))
         if same:
             return False
-        generation = int(generations[0].stem) + 1 if generations else 1
-        if _write_generation(folder, generation, columns, fields):
+        made = _write_columns(
+            folder / f"{int(generations[0].stem) + 1 if generations else 1:06d}.h5",
+            columns,
+            examples=examples,
+            annotated=annotated,
+            limit=limit,
+            skipped=tuple(skipped),
+            content=content,
+        )
+        if create_file(folder / f"{made.generation:06d}.json", encode_record(made)):
             return True
 
 
-def _write_generation(
-    folder: Path, generation: int, columns: Columns, said: dict[str, Any]
-) -> bool:
-    """Commit columns as one generation; False if another writer has recorded it meanwhile."""
-    final = folder / f"{generation:06d}.h5"
+def _write_columns(final: Path, columns: Columns, **said: Any) -> SplitRecord:
+    """Publish the columns of one generation; the record that is to commit them.
+
+    Args:
+        said: fields of the record.
+    """
     layouts = [
         ArrayLayout(name, str(column.dtype), column.shape, _dimensions(name, column))
         for name, column in sorted(columns.items())
@@ -169,15 +179,16 @@ def _write_generation(
         for layout in layouts:
             if layout.bytes:
                 arrays.fill(temporary, extents[layout.name].offset, columns[layout.name])
-        fields = {
-            "dataset": folder.parent.name,
-            "split": folder.name,
-            "generation": generation,
-            **said,
-            **arrays.describe(temporary, final.name, layouts, extents),
-        }
+        stored = arrays.describe(temporary, final.name, layouts, extents)
         publish(temporary, final)
-    return create_file(folder / f"{generation:06d}.json", encode_record("examples", fields))
+    return SplitRecord(
+        dataset=final.parent.parent.name,
+        split=final.parent.name,
+        generation=int(final.stem),
+        files=stored.files,
+        arrays=stored.arrays,
+        **said,
+    )
 
 
 def _dimensions(name: str, column: Column) -> tuple[str, ...]:
@@ -193,7 +204,7 @@ def _content(columns: Columns, rest: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def read_split(folder: Path, record: Record) -> Split:
+def read_split(folder: Path, record: SplitRecord) -> Split:
     """Read the columns that a record describes. Raises DamagedError."""
 
     def column(name: str) -> Column:
@@ -203,20 +214,20 @@ def read_split(folder: Path, record: Record) -> Split:
         return arrays.read_texts(column(f"{name}_bytes"), column(f"{name}_offsets"))
 
     def ids(name: str) -> Column:
-        if name in record["arrays"]:
+        if name in record.arrays:
             return column(name)
         return np.array(texts(name), dtype=object)
 
     positions, image_lists = column("image_positions"), None
-    if "image_offsets" in record["arrays"]:
+    if "image_offsets" in record.arrays:
         image_lists = (positions, column("image_offsets"))
         positions = positions[image_lists[1][:-1]]
     return Split(
-        name=f"{record['dataset']}/{record['split']}",
-        digest=record["content"][:32],
-        annotated=record["annotated"],
-        limit=record["limit"],
-        skipped=record["skipped"],
+        name=record.name,
+        digest=record.content[:32],
+        annotated=record.annotated,
+        limit=record.limit,
+        skipped=record.skipped,
         question_id=ids("question_id"),
         image_id=ids("image_id"),
         image_keys=column("image_keys"),

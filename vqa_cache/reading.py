@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from vqa_cache.arrays import BLOCK_BYTES
 from vqa_cache.errors import DamagedError
-from vqa_cache.records import Record
+from vqa_cache.records.stored import BLOCK_BYTES, Stored
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _Block = tuple[Path, int, "memoryview[int]", str]  # file, offset, target, checksum
 
 
-def read_checked(folder: Path, shards: Sequence[tuple[Record, torch.Tensor]]) -> None:
+def read_checked(folder: Path, shards: Sequence[tuple[Stored, torch.Tensor]]) -> None:
     """Read the rows of shards into tensors, on all cores.
 
     Args:
@@ -36,16 +35,16 @@ def read_checked(folder: Path, shards: Sequence[tuple[Record, torch.Tensor]]) ->
             pass
 
 
-def _blocks(folder: Path, record: Record, rows: torch.Tensor) -> Iterator[_Block]:
+def _blocks(folder: Path, record: Stored, rows: torch.Tensor) -> Iterator[_Block]:
     import torch
 
-    array = record["arrays"]["rows"]
-    path = folder / record["files"][array["file"]]["path"]
+    array = record.arrays["rows"]
+    path = folder / record.path("rows")
     target = rows.reshape(-1).view(torch.uint8).numpy().data
-    for number, checksum in enumerate(array["blocks"]):
+    for number, checksum in enumerate(array.blocks):
         start = number * BLOCK_BYTES
         part = target[start : start + BLOCK_BYTES]
-        yield path, array["offset"] + start, part, checksum
+        yield path, array.offset + start, part, checksum
 
 
 def _read_block(block: _Block) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ from vqa_cache import arrays
 from vqa_cache.containers import SUFFIX, ArrayLayout, Extent, lay_out
 from vqa_cache.dtypes import numpy_type
 from vqa_cache.errors import DamagedError
-from vqa_cache.keys import KEY_BYTES, pack_keys, unpack_keys
-from vqa_cache.records import Record, encode_record, read_record
+from vqa_cache.keys import KEY_BYTES, pack_keys
+from vqa_cache.records.record import encode_record
+from vqa_cache.records.shard import Failure, ShardRecord, read_shard_record
+from vqa_cache.records.table import TableRecord
 from vqa_cache.system.durable import publish, remove, removed_on_error, temporary_path, write_file
 
 ROWS_PER_SHARD = {"image": 1024, "text": 16384}  # of a new table, unless asked otherwise
@@ -31,25 +32,6 @@ def shard_name(table_id: str, planned: list[bytes], retry: int = 0) -> str:
     return digest.hexdigest()[:32]
 
 
-def planned_keys(record: Record) -> list[bytes]:
-    """The planned keys of a commit record, failed ones included."""
-    return unpack_keys(
-        np.frombuffer(base64.b64decode(record["planned"]), np.uint8).reshape(-1, KEY_BYTES)
-    )
-
-
-def row_keys(record: Record) -> list[bytes]:
-    """The keys of a shard's rows, in row order."""
-    failed = {failure["position"] for failure in record["failed"]}
-    return [key for position, key in enumerate(planned_keys(record)) if position not in failed]
-
-
-def failed_keys(record: Record) -> dict[bytes, str]:
-    """Keys that could not be encoded -> the error."""
-    planned = planned_keys(record)
-    return {planned[failure["position"]]: failure["error"] for failure in record["failed"]}
-
-
 class ShardWriter:
     """Writes the rows of one shard in any order, then commits it.
 
@@ -58,7 +40,12 @@ class ShardWriter:
     """
 
     def __init__(
-        self, folder: Path, table: Record, planned: list[bytes], texts: list[str] | None, name: str
+        self,
+        folder: Path,
+        table: TableRecord,
+        planned: list[bytes],
+        texts: list[str] | None,
+        name: str,
     ) -> None:
         """
         Args:
@@ -71,14 +58,14 @@ class ShardWriter:
         self.folder, self.table, self.planned, self.texts = folder, table, planned, texts
         self.name = name
         self.failed: dict[int, str] = {}  # planned positions without a row -> why
-        self._final = folder / "shards" / (name + SUFFIX[table["container"]])
+        self._final = folder / "shards" / (name + SUFFIX[table.container])
         self.temporary = temporary_path(self._final)
         self._row_bytes = self._rows_layout(1).bytes  # of one token, in a ragged table
         self._waiting: dict[int, tuple[int, int]] = {}  # ragged: position -> offset, bytes
         self._end = 0  # of what waits
         for part in ("shards", "records"):  # one of them may have been lost
             (folder / part).mkdir(exist_ok=True)
-        if table["ragged"]:
+        if table.ragged:
             remove(self.temporary)
             self.temporary.touch()
             self._extents = {"rows": Extent("", 0)}
@@ -86,9 +73,9 @@ class ShardWriter:
             self._lay_out(len(planned), len(planned))
 
     def _rows_layout(self, rows: int) -> ArrayLayout:
-        shape = tuple(self.table["row_shape"])
-        first = "token_row" if self.table["ragged"] else "row"
-        return ArrayLayout("rows", self.table["dtype"], (rows, *shape), (first, *_axes(shape)))
+        shape = self.table.row_shape
+        first = "token_row" if self.table.ragged else "row"
+        return ArrayLayout("rows", self.table.dtype, (rows, *shape), (first, *_axes(shape)))
 
     def _lay_out(self, rows: int, tokens: int) -> None:
         """Args: tokens: of all rows together; as many as rows unless the table is ragged."""
@@ -97,7 +84,7 @@ class ShardWriter:
             self._rows_layout(tokens),
             ArrayLayout("keys", "uint8", (rows, KEY_BYTES), ("row", "key_byte")),
         ]
-        if self.table["ragged"]:
+        if self.table.ragged:
             self._layouts.append(ArrayLayout("offsets", "int64", (rows + 1,), ("row_edge",)))
         if self.texts is not None:
             size = sum(len(self.texts[i].encode()) for i in self._kept())
@@ -106,7 +93,7 @@ class ShardWriter:
                 ArrayLayout("text_offsets", "int64", (rows + 1,), ("row_edge",)),
             ]
         with removed_on_error(self.temporary):
-            self._extents = lay_out(self.temporary, self.table["container"], self._layouts)
+            self._extents = lay_out(self.temporary, self.table.container, self._layouts)
 
     def _kept(self) -> list[int]:
         return [i for i in range(len(self.planned)) if i not in self.failed]
@@ -128,19 +115,19 @@ class ShardWriter:
         Raises:
             ValueError: rows of another shape or type.
         """
-        ragged = self.table["ragged"]
+        ragged = self.table.ragged
         count = sum(lengths or []) if ragged else len(positions)
-        expected = (count, *self.table["row_shape"])
+        expected = (count, *self.table.row_shape)
         told = len(positions) if lengths is None else len(lengths)
         if (
             rows.shape != expected
-            or rows.dtype != numpy_type(self.table["dtype"])
+            or rows.dtype != numpy_type(self.table.dtype)
             or (lengths is not None) != ragged
             or told != len(positions)
         ):
             raise ValueError(
                 f"shard {self.name}: rows {rows.dtype}{list(rows.shape)}, "
-                f"expected {self.table['dtype']}{list(expected)}"
+                f"expected {self.table.dtype}{list(expected)}"
                 + (f" and a length for each of {len(positions)} rows" if ragged else "")
             )
         if lengths is not None:
@@ -159,39 +146,38 @@ class ShardWriter:
             self._waiting[position] = self._end, length * self._row_bytes
             self._end += length * self._row_bytes
 
-    def commit(self) -> Record:
+    def commit(self) -> ShardRecord:
         """Finish, publish and record the shard; the commit record. If another writer has committed
         it meanwhile, this copy is dropped and the other's record returned."""
         path = self.folder / "records" / f"{self.name}.json"
         with removed_on_error(self.temporary):
-            fields = self._finish()
+            made = self._finish()
             try:
-                record = read_record(path, "shard")
+                record = read_shard_record(path, self.table)
             except (FileNotFoundError, DamagedError):
                 publish(self.temporary, self._final)
-                write_file(path, encode_record("shard", fields))
-                return read_record(path, "shard")
+                write_file(path, encode_record(made))
+                return read_shard_record(path, self.table)
         self.abandon()
         return record
 
-    def repair(self, record: Record) -> None:
+    def repair(self, record: ShardRecord) -> None:
         """Publish the shard in place of a damaged one with this commit record.
 
         Raises:
             DamagedError: the bytes made now differ from those recorded; nothing was replaced.
         """
         with removed_on_error(self.temporary):
-            fields = self._finish()
-            if fields["files"] != record["files"]:
+            if self._finish().files != record.files:
                 raise DamagedError(
-                    f"shard {self.name} of {self.table['name']}: encoded again it differs from its "
+                    f"shard {self.name} of {self.table.name}: encoded again it differs from its "
                     "record (another machine, thread count or library?); it was left as it is"
                 )
             publish(self.temporary, self._final)
 
-    def _finish(self) -> Record:
+    def _finish(self) -> ShardRecord:
         kept = self._kept()
-        if self.table["ragged"]:
+        if self.table.ragged:
             spans = [self._waiting[position] for position in kept]
             edges = np.cumsum([0, *(size // self._row_bytes for _, size in spans)], dtype=np.int64)
             self._lay_out_again(spans, int(edges[-1]))
@@ -204,17 +190,19 @@ class ShardWriter:
             columns = arrays.text_arrays("text", [self.texts[i] for i in kept])
             self._fill("texts", columns["text_bytes"])
             self._fill("text_offsets", columns["text_offsets"])
-        return {
-            "table": self.table["id"],
-            "shard": self.name,
-            "container": self.table["container"],
-            "planned": base64.b64encode(b"".join(self.planned)).decode(),
-            "failed": [{"position": i, "error": self.failed[i]} for i in sorted(self.failed)],
-            "rows": len(kept),
-            **arrays.describe(
-                self.temporary, f"shards/{self._final.name}", self._layouts, self._extents
-            ),
-        }
+        stored = arrays.describe(
+            self.temporary, f"shards/{self._final.name}", self._layouts, self._extents
+        )
+        return ShardRecord(
+            table=self.table.id,
+            shard=self.name,
+            container=self.table.container,
+            planned=b"".join(self.planned),
+            failed=tuple(Failure(i, self.failed[i]) for i in sorted(self.failed)),
+            rows=len(kept),
+            files=stored.files,
+            arrays=stored.arrays,
+        )
 
     def abandon(self) -> None:
         """Delete what was written."""

@@ -15,8 +15,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from vqa_cache.errors import CacheError
+from vqa_cache.records.table import Modality as Modality
+from vqa_cache.records.table import StoredSpec
 
-Modality = Literal["image", "text"]
 FAMILIES = ("timm", "hf", "open_clip", "st", "dir", "pkg", "imported")
 _LOCAL = ("dir", "pkg")
 # Python packages with the weights of one of timm's models -> that model
@@ -66,7 +67,7 @@ class EncoderSpec:
             family, _, model = model.partition(":")
         return (family, model) if family in _LOCAL else ("", self.model)
 
-    def portable(self) -> dict[str, object]:
+    def portable(self) -> StoredSpec:
         """The parts that a cache stores and stage 2 matches: folders by their last name alone."""
         options = {name: _without_folder(name, value) for name, value in self.options.items()}
         place, model = self.location
@@ -74,13 +75,7 @@ class EncoderSpec:
             model = folder_name(model)
         if place and self.family == "st":
             model = f"{place}:{model}"
-        return {
-            "family": self.family,
-            "model": model,
-            "revision": self.revision,
-            "tap": self.tap,
-            "options": options,
-        }
+        return StoredSpec(self.family, model, self.revision, self.tap, options)
 
 
 def _without_folder(option: str, value: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from vqa_cache.key_index import KeyIndex, first_occurrences
 from vqa_cache.keys import KEY_BYTES, Keys, pack_keys, text_key, unpack_keys
 from vqa_cache.ragged import Spans, Whole, pad, spans
 from vqa_cache.reading import read_checked
-from vqa_cache.records import Record, encode_record, read_record
-from vqa_cache.shard import failed_keys, row_keys
+from vqa_cache.records.record import encode_record, read_record
+from vqa_cache.records.shard import SealRecord, ShardRecord, check_membership, read_shard_record
+from vqa_cache.records.table import SpecRecord, StoredSpec, TableRecord
 from vqa_cache.system.durable import is_temporary, write_file
 from vqa_cache.withdrawals import withdrawn_keys
 
@@ -44,21 +45,21 @@ class Table:
         """Raises DamagedError or NewerFormatError when the table's record is not valid."""
         self.folder = folder
         try:
-            self.record: Record = read_record(folder / "table.json", "table")
+            self.record = read_record(folder / "table.json", TableRecord)
         except DamagedError as error:
             raise DamagedError(
                 f"{error}; restore the file from a copy, or delete the table's folder and run "
                 "stage 1 again"
             ) from error
-        self.name: str = self.record["name"]
-        self.id: str = self.record["id"]
-        self.modality: str = self.record["modality"]
-        self.row_shape: tuple[int, ...] = tuple(self.record["row_shape"])
-        self.ragged: bool = self.record["ragged"]
-        self.dtype: str = self.record["dtype"]
+        self.name = self.record.name
+        self.id = self.record.id
+        self.modality = self.record.modality
+        self.row_shape = self.record.row_shape
+        self.ragged = self.record.ragged
+        self.dtype = self.record.dtype
 
     @cached_property
-    def shards(self) -> list[Record]:
+    def shards(self) -> list[ShardRecord]:
         """Valid commit records in the order of their names. An invalid one counts as absent;
         `vqa-cache verify` reports it. Raises NewerFormatError."""
         names = self._record_names()
@@ -67,11 +68,12 @@ class Table:
             return [sealed[name] for name in names]
         return self._unsealed(names)
 
-    def _unsealed(self, names: list[str]) -> list[Record]:
+    def _unsealed(self, names: list[str]) -> list[ShardRecord]:
         records = []
         for name in names:
             with suppress(DamagedError):
-                records.append(read_record(self.folder / "records" / f"{name}.json", "shard"))
+                path = self.folder / "records" / f"{name}.json"
+                records.append(read_shard_record(path, self.record))
         return records
 
     def read_records(self) -> None:
@@ -86,26 +88,28 @@ class Table:
             path.stem for path in (self.folder / "records").glob("*.json") if not is_temporary(path)
         )
 
-    def _sealed(self, names: list[str]) -> dict[str, Record] | None:
+    def _sealed(self, names: list[str]) -> Mapping[str, ShardRecord] | None:
+        path = self.folder / "seal.json"
         try:
-            seal = read_record(self.folder / "seal.json", "seal")
+            records = read_record(path, SealRecord).records
+            for name, record in records.items():
+                check_membership(record, name, self.record, str(path))
         except (FileNotFoundError, CacheError):  # damaged, or of a newer version
             return None  # only an index: the records are the truth
-        records: dict[str, Record] = seal["records"]
         return records if sorted(records) == names else None
 
     def seal(self) -> None:
         """Write the seal over the records as they stand, if it is not up to date."""
         self.read_records()
-        records = {record["shard"]: record for record in self.shards}
+        records = {record.shard: record for record in self.shards}
         if self._sealed(self._record_names()) != records:
-            write_file(self.folder / "seal.json", encode_record("seal", {"records": records}))
+            write_file(self.folder / "seal.json", encode_record(SealRecord(records)))
 
     @cached_property
     def _live(self) -> tuple[Keys, Whole, Whole]:
         """Keys, shard and row in the shard of every row that is served; the first record of a key
         wins."""
-        packed = [pack_keys(row_keys(record)) for record in self.shards]
+        packed = [record.keys for record in self.shards]
         counts = [len(keys) for keys in packed]
         keys = np.concatenate([np.empty((0, KEY_BYTES), np.uint8), *packed])
         shard = np.repeat(np.arange(len(counts)), counts)
@@ -123,13 +127,13 @@ class Table:
     @cached_property
     def withdrawn(self) -> dict[bytes, str]:
         """Keys that are served no more -> why. Raises DamagedError where a record of them is."""
-        return withdrawn_keys(self.folder)
+        return withdrawn_keys(self.folder, self.id)
 
     @cached_property
     def failed(self) -> dict[bytes, str]:
         """Keys that stage 1 recorded as failed and that no shard has, and those that were
         withdrawn -> why."""
-        failures = {key: why for record in self.shards for key, why in failed_keys(record).items()}
+        failures = {key: why for record in self.shards for key, why in record.failures.items()}
         present = {key.tobytes() for key in self.keys}
         absent = {key: why for key, why in failures.items() if key not in present}
         return absent | self.withdrawn
@@ -140,12 +144,12 @@ class Table:
     @property
     def row_bytes(self) -> int:
         """Bytes of one stored row; of one token where the table is ragged."""
-        return int(np.prod(self.row_shape)) * (4 if self.dtype == "float32" else 2)
+        return self.record.row_bytes
 
     @property
     def stored_bytes(self) -> int:
         """Bytes of the rows of all shards, doubles included."""
-        return sum(record["arrays"]["rows"]["bytes"] for record in self.shards)
+        return sum(record.arrays["rows"].bytes for record in self.shards)
 
     @cached_property
     def _spans(self) -> Spans:
@@ -182,12 +186,12 @@ class Table:
             raise DamagedError(
                 f"table {self.name}: {problem}; mend it: python -m precompute ... --repair"
             )
-        array = record["arrays"]["rows"]
+        array = record.arrays["rows"]
         return map_tensor(
-            self.folder / record["files"][array["file"]]["path"],
-            offset=array["offset"],
+            self.folder / record.path("rows"),
+            offset=array.offset,
             dtype=self.dtype,
-            shape=tuple(array["shape"]),
+            shape=array.shape,
         )
 
     def offsets(self, number: int) -> Whole:
@@ -204,7 +208,7 @@ class Table:
             CacheError: the table is ragged: `mapped` and `offsets` give its shards one by one.
             DamagedError: as `read` and `mapped` do.
         """
-        if len(self.shards) == 1 and len(self) == self.shards[0]["rows"] and not self.ragged:
+        if len(self.shards) == 1 and len(self) == self.shards[0].rows and not self.ragged:
             return self.mapped(0)
         return self.read()
 
@@ -229,10 +233,10 @@ class Table:
         pieces = []
         for number, (first, last) in enumerate(pairwise(edges)):
             record = self.shards[number]
-            if last - first == record["rows"]:
+            if last - first == record.rows:
                 pieces.append((record, rows[first:last]))
             elif last > first:  # some of its rows are served from another shard, or withdrawn
-                whole = torch.empty((record["rows"], *self.row_shape), dtype=rows.dtype)
+                whole = torch.empty((record.rows, *self.row_shape), dtype=rows.dtype)
                 read_checked(self.folder, [(record, whole)])
                 rows[first:last] = whole[torch.from_numpy(row[first:last])]
         read_checked(self.folder, pieces)
@@ -315,19 +319,14 @@ class Table:
         ]
         return [per_shard[s][r] for s, r in zip(shard.tolist(), row.tolist(), strict=True)]
 
-    def specs(self) -> list[dict[str, Any]]:
+    def specs(self) -> list[StoredSpec]:
         """The encoder specs that resolved to this table; an invalid record counts as absent."""
         found = []
         for path in sorted((self.folder / "specs").glob("*.json")):
             if not is_temporary(path):
                 with suppress(DamagedError):
-                    found.append(read_record(path, "spec")["spec"])
+                    found.append(read_record(path, SpecRecord).spec)
         return found
 
     def __repr__(self) -> str:
-        return f"<Table {self.name}: {len(self)} rows {shown_shape(self.record)}>"
-
-
-def shown_shape(record: Record) -> str:
-    """Shape of a row as people read it: [50, 768]; [*, 768] has any number of tokens."""
-    return f"[{', '.join([*(['*'] if record['ragged'] else []), *map(str, record['row_shape'])])}]"
+        return f"<Table {self.name}: {len(self)} rows {self.record.shown_shape}>"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from vqa_cache.errors import CacheError, DamagedError
-from vqa_cache.keys import KEY_BYTES, image_key, text_key, unpack_keys
-from vqa_cache.records import Record, encode_record, read_record
-from vqa_cache.system.durable import is_temporary, write_file
+from vqa_cache.keys import image_key, text_key
+from vqa_cache.records.names import HEX_32
+from vqa_cache.records.record import encode_record, read_record
+from vqa_cache.records.shard import WithdrawalRecord
+from vqa_cache.system.durable import write_file
 
 _FOLDER = "withdrawn"
 _KEY = re.compile(r"[0-9a-fA-F]{32}")
@@ -26,15 +24,9 @@ def withdraw(folder: Path, table_id: str, keys: Iterable[bytes], reason: str) ->
         folder: the table's folder.
         reason: told where stage 1 or 2 misses the rows; no part of it may belong to one machine.
     """
-    joined = b"".join(sorted(set(keys)))
-    fields: Record = {
-        "table": table_id,
-        "keys": base64.b64encode(joined).decode(),
-        "reason": reason,
-    }
+    record = WithdrawalRecord.make(table_id, keys, reason)
     (folder / _FOLDER).mkdir(exist_ok=True)
-    path = folder / _FOLDER / f"{_name(table_id, joined)}.json"
-    write_file(path, encode_record("withdrawal", fields))
+    write_file(folder / _FOLDER / record.file_name, encode_record(record))
 
 
 def chosen_keys(
@@ -66,7 +58,7 @@ def chosen_keys(
     return found
 
 
-def withdrawn_keys(folder: Path) -> dict[bytes, str]:
+def withdrawn_keys(folder: Path, table_id: str) -> dict[bytes, str]:
     """Withdrawn keys -> why.
 
     Raises:
@@ -74,24 +66,25 @@ def withdrawn_keys(folder: Path) -> dict[bytes, str]:
     """
     found: dict[bytes, str] = {}
     for path in withdrawal_paths(folder):
-        record = read_withdrawal(path)
-        for key in _keys(record):
-            found.setdefault(key, f"withdrawn: {record['reason']}")
+        record = read_withdrawal(path, table_id)
+        for key in record.split_keys():
+            found.setdefault(key, f"withdrawn: {record.reason}")
     return found
 
 
 def withdrawal_paths(folder: Path) -> list[Path]:
-    """The withdrawal records of a table, valid or not."""
-    return sorted(path for path in (folder / _FOLDER).glob("*") if not is_temporary(path))
+    """The withdrawal records of a table, valid or not; other files in their folder are none."""
+    return sorted(path for path in (folder / _FOLDER).glob("*.json") if HEX_32.fullmatch(path.stem))
 
 
-def read_withdrawal(path: Path) -> Record:
-    """A withdrawal record. Raises DamagedError, NewerFormatError."""
+def read_withdrawal(path: Path, table_id: str) -> WithdrawalRecord:
+    """A withdrawal record of a table. Raises DamagedError, NewerFormatError."""
     try:
-        record = read_record(path, "withdrawal")
-        joined = base64.b64decode(record["keys"])
-        if path.name != f"{_name(record['table'], joined)}.json" or len(joined) % KEY_BYTES:
+        record = read_record(path, WithdrawalRecord)
+        if path.name != record.file_name:
             raise DamagedError(f"{path}: its name is not the digest of its table and keys")
+        if record.table != table_id:
+            raise DamagedError(f"{path}: belongs to table {record.table}, expected {table_id}")
     except DamagedError as error:
         raise DamagedError(
             f"{error}; it says which rows are withdrawn: restore it from a copy, or delete it "
@@ -100,12 +93,3 @@ def read_withdrawal(path: Path) -> Record:
     except OSError as error:
         raise CacheError(f"{path}: cannot be read ({error.strerror})") from error
     return record
-
-
-def _keys(record: Record) -> list[bytes]:
-    packed = np.frombuffer(base64.b64decode(record["keys"]), np.uint8)
-    return unpack_keys(packed.reshape(-1, KEY_BYTES))
-
-
-def _name(table_id: str, joined: bytes) -> str:
-    return hashlib.sha256(bytes.fromhex(table_id) + joined).hexdigest()[:32]

@@ -16,8 +16,9 @@ from benchmarks.inputs.sizes import WIDTH, Sizes
 from vqa_cache.arrays import text_arrays
 from vqa_cache.cache import Cache, create_cache
 from vqa_cache.examples import Columns, write_split
-from vqa_cache.identity import Identity, add_spec, begin_table
+from vqa_cache.identity import add_spec, begin_table
 from vqa_cache.keys import pack_keys, text_key
+from vqa_cache.records.table import BatchPlan, Canaries, Identity, TableSettings
 from vqa_cache.shard import ShardWriter, shard_name
 from vqa_cache.spec import Modality, parse_spec
 
@@ -132,17 +133,17 @@ def write_table(
         dtype="float16",
     )
     size = ROWS_PER_SHARD[modality]
-    settings = {
-        "row_shape": [WIDTH],
-        "ragged": False,
-        "container": "hdf5",
-        "rows_per_shard": size,
-        "precision": "fp32",
-        "batch_plan": {"kind": "in-order", "size": size},
-        "threads": 1,
-        "canaries": [],
-        "environment": {},
-    }
+    settings = TableSettings(
+        row_shape=(WIDTH,),
+        ragged=False,
+        container="hdf5",
+        rows_per_shard=size,
+        precision="fp32",
+        batch_plan=BatchPlan("in-order", size),
+        threads=1,
+        canaries=Canaries(0, b"", None, None),
+        environment={},
+    )
     table = begin_table(cache, identity, spec.model, spec, settings)
     add_spec(table, spec)
     for start in range(0, len(keys), size):

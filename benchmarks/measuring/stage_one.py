@@ -54,8 +54,7 @@ class StageOne:
     @property
     def precision(self) -> Precision:
         """What the encoder computes in, chosen by the first probe and kept afterwards."""
-        chosen: Precision = self.opened.table.record["precision"]
-        return chosen
+        return self.opened.table.record.computed_in
 
     def set_up(self) -> None:
         """An empty cache with the table begun in it."""

@@ -27,9 +27,9 @@ class Floor:
     def __init__(self, encoder: Encoder, table: Table, files: list[Path]) -> None:
         self.seconds: list[tuple[float, float]] = []
         self._encoder, self._files = encoder, files
-        self._bf16 = table.record["precision"] == "bf16"
+        self._bf16 = table.record.precision == "bf16"
         items = [encoder.prepare(str(file)) for file in files]
-        size = table.record["batch_plan"]["size"]
+        size = table.record.batch_plan.size
         self._batches = [
             torch.stack(items[start : start + size]).contiguous(memory_format=torch.channels_last)
             for start in range(0, len(items), size)

@@ -10,7 +10,9 @@ import torch
 
 from precompute.copies import Copies, Inputs, copies_for
 from precompute.errors import ItemError
-from vqa_cache.identity import Identity, weights_digest
+from vqa_cache.dtypes import StoredType
+from vqa_cache.identity import weights_digest
+from vqa_cache.records.table import Identity, PlanKind
 from vqa_cache.spec import EncoderSpec, Modality
 from vqa_cache.system.device import CPU
 
@@ -38,7 +40,7 @@ class Encoder(ABC):
     row_shape: tuple[int, ...]
     pooling: str
     batch_size: int
-    batch_kind: str
+    batch_kind: PlanKind
     ragged: bool = False
     prepared_together: int = 1
 
@@ -125,7 +127,7 @@ class Encoder(ABC):
     def preprocessing(self) -> dict[str, Any]:
         """The resolved preprocessing, with backend and version."""
 
-    def identity(self, dtype: str) -> Identity:
+    def identity(self, dtype: StoredType) -> Identity:
         """The identity of the table that this encoder fills."""
         assert self.spec.tap is not None
         return Identity(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,13 +73,13 @@ class Explanation:
 
 def explain(a: Table, b: Table) -> Explanation:
     """Compare the records of two tables, of one cache or of two."""
-    first, second = a.record["identity"], b.record["identity"]
+    first, second = a.record.identity.as_json(), b.record.identity.as_json()
     return Explanation(
         a=a.name,
         b=b.name,
         same=[field for field in IDENTITY if first.get(field) == second.get(field)],
         identity=_differences(first, second, IDENTITY),
-        recorded=_differences(a.record, b.record, RECORDED),
+        recorded=_differences(a.record.as_json(), b.record.as_json(), RECORDED),
         common_keys=len({*unpack_keys(a.keys)} & {*unpack_keys(b.keys)}),
         canary_cosine=_canary_cosine(a, b),
     )
@@ -142,10 +141,10 @@ def _canary_cosine(a: Table, b: Table) -> float | None:
 
 def _canaries(table: Table) -> npt.NDArray[np.float64] | None:
     """Canary rows of a table, [count, values of a row]; None without any or where ragged."""
-    stored = table.record["canaries"]
-    if table.ragged or not stored["count"]:
+    stored = table.record.canaries
+    if table.ragged or not stored.count:
         return None
-    raw = np.frombuffer(base64.b64decode(stored["rows"]), dtype=numpy_type(table.dtype))
+    raw = np.frombuffer(stored.rows, dtype=numpy_type(table.dtype))
     if table.dtype == "bfloat16":  # its bits are the upper half of a float32's
         raw = (raw.astype(np.uint32) << 16).view(np.float32)
-    return raw.astype(np.float64).reshape(stored["count"], -1)
+    return raw.astype(np.float64).reshape(stored.count, -1)

@@ -14,6 +14,7 @@ from vqa_cache.arrays import text_arrays
 from vqa_cache.dtypes import raw_rows
 from vqa_cache.keys import canonical_json, unpack_keys
 from vqa_cache.ragged import Whole
+from vqa_cache.records.record import stamped
 from vqa_cache.system.durable import publish, removed_on_error, temporary_path, write_file
 from vqa_cache.table import Table
 from vqa_cache.tools.foreign import pyarrow_parquet
@@ -87,7 +88,7 @@ def _write_npy(table: Table, folder: Path) -> list[Path]:
     texts = {"keys.txt": "".join(key.tobytes().hex() + "\n" for key in table.keys)}
     if table.modality == "text":
         texts["texts.json"] = json.dumps(table.texts(), ensure_ascii=False)
-    texts["table.json"] = canonical_json(table.record).decode()
+    texts["table.json"] = canonical_json(stamped(table.record)).decode()
     for name, text in texts.items():
         write_file(folder / name, text.encode())
     return written + [folder / name for name in texts]
@@ -108,7 +109,7 @@ def _write_parquet(table: Table, folder: Path) -> list[Path]:
     if texts is not None:
         fields.append(arrow.field("text", arrow.string()))
     fields.append(arrow.field("row", kind, metadata={"shape": shape}))
-    schema = arrow.schema(fields, metadata={"vqa_cache": canonical_json(table.record)})
+    schema = arrow.schema(fields, metadata={"vqa_cache": canonical_json(stamped(table.record))})
 
     def write(file: BinaryIO) -> None:
         with parquet.ParquetWriter(file, schema) as writer:
@@ -137,9 +138,13 @@ def _write_safetensors(table: Table, folder: Path) -> list[Path]:
         small["offsets"] = _offsets(table)
     if table.modality == "text":
         small |= text_arrays("text", table.texts())
-    header: dict[str, Any] = {"__metadata__": {"vqa_cache": canonical_json(table.record).decode()}}
+    header: dict[str, Any] = {
+        "__metadata__": {"vqa_cache": canonical_json(stamped(table.record)).decode()}
+    }
     end = 0
-    shapes = {"rows": (table.dtype, _shape(table), _shape(table)[0] * table.row_bytes)}
+    shapes: dict[str, tuple[str, tuple[int, ...], int]] = {
+        "rows": (table.dtype, _shape(table), _shape(table)[0] * table.row_bytes)
+    }
     shapes |= {name: (str(data.dtype), data.shape, data.nbytes) for name, data in small.items()}
     for name, (dtype, shape, size) in shapes.items():
         header[name] = {

@@ -56,8 +56,8 @@ def _superseded(split: Path) -> Iterator[tuple[Path, str]]:
     for path in sorted(split.glob("[0-9]*.*")):
         recorded = path.with_suffix(".json").exists()
         if current is not None and path.stem.isdecimal() and recorded:
-            if int(path.stem) < current["generation"]:
-                yield path, f"superseded by generation {current['generation']}"
+            if int(path.stem) < current.generation:
+                yield path, f"superseded by generation {current.generation}"
         elif not recorded:
             yield path, "columns without a record"
 

@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vqa_cache.cache import Cache
-from vqa_cache.dtypes import raw_rows, torch_type
+from vqa_cache.containers import Container
+from vqa_cache.dtypes import StoredType, raw_rows, torch_type
 from vqa_cache.errors import CacheError
-from vqa_cache.identity import Identity, add_spec, begin_table
+from vqa_cache.identity import add_spec, begin_table
 from vqa_cache.keys import image_key, nfc, text_key
+from vqa_cache.records.table import BatchPlan, Canaries, Identity, Modality, TableSettings
 from vqa_cache.shard import ROWS_PER_SHARD, ShardWriter, shard_name
-from vqa_cache.spec import EncoderSpec, Modality
+from vqa_cache.spec import EncoderSpec
 from vqa_cache.system.durable import removed_on_error
 from vqa_cache.table import Table
 from vqa_cache.tools.foreign import FORMATS, Found, Rows, read_ids
@@ -210,8 +212,8 @@ def import_table(
     encoder: str,
     tap: str,
     modality: Modality,
-    dtype: str,
-    container: str,
+    dtype: StoredType,
+    container: Container,
 ) -> Table:
     """Write rows as a table; what an interrupted import committed is kept.
 
@@ -230,24 +232,19 @@ def import_table(
         weights=f"sha256:{contents.digest}", architecture={},
         preprocessing={"provenance": "imported"}, tap=tap, pooling="none", dtype=dtype,
     )  # fmt: skip
-    settings = {
-        "row_shape": list(contents.row_shape),
-        "ragged": contents.ragged,
-        "container": container,
-        "rows_per_shard": ROWS_PER_SHARD[modality],
-        "precision": "imported",
-        "batch_plan": {"kind": "in-order", "size": 1},
-        "threads": 1,
-        "canaries": {"count": 0, "rows": "", "cosine_worst": None, "cosine_mean": None},
-        "environment": {},
-    }
+    settings = TableSettings(
+        row_shape=contents.row_shape, ragged=contents.ragged, container=container,
+        rows_per_shard=ROWS_PER_SHARD[modality], precision="imported",
+        batch_plan=BatchPlan("in-order", 1), threads=1,
+        canaries=Canaries(0, b"", None, None), environment={},
+    )  # fmt: skip
     spec = EncoderSpec(FAMILY, encoder, None, tap)
     table = begin_table(cache, identity, encoder, spec, settings)
     add_spec(table, spec)
     table.read_records()
-    there = {record["shard"] for record in table.shards}
-    for start in range(0, len(items), table.record["rows_per_shard"]):
-        planned = items[start : start + table.record["rows_per_shard"]]
+    there = {record.shard for record in table.shards}
+    for start in range(0, len(items), table.record.rows_per_shard):
+        planned = items[start : start + table.record.rows_per_shard]
         name = shard_name(table.id, [item.key for item in planned])
         if name not in there:
             _write_shard(table, planned, name)

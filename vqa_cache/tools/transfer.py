@@ -7,7 +7,7 @@ section 4.2, so a copy that was interrupted is continued by the same command.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,15 @@ import numpy.typing as npt
 
 from vqa_cache.arrays import check_files, file_digest, read_array, read_texts
 from vqa_cache.cache import Cache
+from vqa_cache.containers import SUFFIX, Container
 from vqa_cache.dtypes import numpy_type
 from vqa_cache.errors import CacheError, DamagedError, RefusedError
 from vqa_cache.examples import current_record
-from vqa_cache.records import Record, encode_record
-from vqa_cache.shard import ShardWriter, planned_keys
+from vqa_cache.keys import unpack_keys
+from vqa_cache.records.record import encode_record
+from vqa_cache.records.shard import ShardRecord
+from vqa_cache.records.stored import Stored
+from vqa_cache.shard import ShardWriter
 from vqa_cache.system.durable import (
     create_file,
     publish,
@@ -32,7 +36,7 @@ from vqa_cache.table import Table
 from vqa_cache.withdrawals import withdrawal_paths
 
 _ROWS_AT_ONCE = 64
-_MAY_DIFFER = {"spec", "environment", "digest"}
+_MAY_DIFFER = {"spec", "environment"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Copied:
     present: int
 
 
-def copy_table(source: Table, target: Cache, container: str | None) -> Copied:
+def copy_table(source: Table, target: Cache, container: Container | None) -> Copied:
     """Copy a table, its identity kept and its rows equal.
 
     Args:
@@ -54,38 +58,37 @@ def copy_table(source: Table, target: Cache, container: str | None) -> Copied:
         DamagedError: a file of the source differs from its record; no part of it was copied.
         RefusedError: the target has the table, begun with other settings.
     """
-    table = _begin(source, target, container or source.record["container"])
+    table = _begin(source, target, container or source.record.container)
     for path in (*withdrawal_paths(source.folder), *sorted((source.folder / "specs").glob("*"))):
         place = table.folder / path.relative_to(source.folder)
         if not place.exists():
             place.parent.mkdir(exist_ok=True)
             write_file(place, path.read_bytes())
     table.read_records()
-    there = {record["shard"] for record in table.shards}
-    missing = [record for record in source.shards if record["shard"] not in there]
+    there = {record.shard for record in table.shards}
+    missing = [record for record in source.shards if record.shard not in there]
     for record in missing:
         _check(source.folder, record)
-        if record["container"] == table.record["container"]:
-            copy_files(source.folder, table.folder, record)
-            write_file(
-                table.folder / "records" / f"{record['shard']}.json", encode_record("shard", record)
-            )
+        if record.container == table.record.container:
+            name = f"shards/{record.shard}{SUFFIX[record.container]}"
+            copy_files(source.folder, table.folder, record, name)
+            write_file(table.folder / "records" / f"{record.shard}.json", encode_record(record))
         else:
             _convert(source, table, record)
     table.seal()
     return Copied(table.name, len(missing), len(source.shards) - len(missing))
 
 
-def _begin(source: Table, target: Cache, container: str) -> Table:
+def _begin(source: Table, target: Cache, container: Container) -> Table:
     folder = target.path / "tables" / source.name
     for part in ("specs", "shards", "records"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    wanted = {name: value for name, value in source.record.items() if name != "digest"}
-    create_file(folder / "table.json", encode_record("table", wanted | {"container": container}))
+    wanted = replace(source.record, container=container)
+    create_file(folder / "table.json", encode_record(wanted))
     table = Table(folder)
-    for field in sorted(wanted.keys() - _MAY_DIFFER):
-        asked = container if field == "container" else wanted[field]
-        if table.record.get(field) != asked:
+    there = table.record.as_json()
+    for field, asked in sorted(wanted.as_json().items()):
+        if field not in _MAY_DIFFER and there.get(field) != asked:
             raise RefusedError(
                 f"table {source.name}: {target.path} has it with another {field} "
                 "(vqa-cache explain tells more); copy into another cache"
@@ -93,36 +96,40 @@ def _begin(source: Table, target: Cache, container: str) -> Table:
     return table
 
 
-def _check(folder: Path, record: Record) -> None:
+def _check(folder: Path, record: Stored) -> None:
     for problem in check_files(folder, record, content=True):
         raise DamagedError(f"{problem}; mend it first: python -m precompute ... --repair")
 
 
-def copy_files(source: Path, target: Path, record: Record) -> None:
-    """Publish the files of a record below another folder, bytes compared after writing."""
-    name = Path(*Path(record["files"][0]["path"]).parts[:2])  # shards/<name>, or a split's file
+def copy_files(source: Path, target: Path, record: Stored, name: str) -> None:
+    """Publish the files of a record below another folder, bytes compared after writing.
+
+    Args:
+        name: the container's path in either folder.
+    """
     temporary = temporary_path(target / name)
     with removed_on_error(temporary):
-        for file in record["files"]:
-            inner = Path(file["path"]).relative_to(name)
+        for file in record.files:
+            inner = Path(file.path).relative_to(name)
             written = temporary / inner if inner.parts else temporary
             written.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / file["path"], written)
-            if file_digest(written) != file["xxh3_128"]:
-                raise DamagedError(f"{written}: differs from {source / file['path']} when read")
+            shutil.copyfile(source / file.path, written)
+            if file_digest(written) != file.xxh3_128:
+                raise DamagedError(f"{written}: differs from {source / file.path} when read")
         publish(temporary, target / name)
 
 
-def _convert(source: Table, target: Table, record: Record) -> None:
-    planned, failed = planned_keys(record), {one["position"] for one in record["failed"]}
+def _convert(source: Table, target: Table, record: ShardRecord) -> None:
+    planned = unpack_keys(record.planned_keys)
+    failed = {one.position: one.error for one in record.failed}
     positions = [position for position in range(len(planned)) if position not in failed]
     texts = None
     if source.modality == "text":
         joined, edges = (read_array(source.folder, record, a) for a in ("texts", "text_offsets"))
         kept = dict(zip(positions, read_texts(joined, edges), strict=True))
         texts = [kept.get(position, "") for position in range(len(planned))]
-    writer = ShardWriter(target.folder, target.record, planned, texts, record["shard"])
-    writer.failed.update({one["position"]: one["error"] for one in record["failed"]})
+    writer = ShardWriter(target.folder, target.record, planned, texts, record.shard)
+    writer.failed.update(failed)
     with removed_on_error(writer.temporary):
         rows = _stored_rows(source, record)
         offsets = read_array(source.folder, record, "offsets") if source.ragged else None
@@ -134,23 +141,22 @@ def _convert(source: Table, target: Table, record: Record) -> None:
                 edges = offsets[start : start + len(here) + 1]
                 writer.write(here, rows[edges[0] : edges[-1]], np.diff(edges).tolist())
     made = writer.commit()
-    for name, array in record["arrays"].items():
-        same = ("dtype", "shape", "bytes", "blocks")
-        if any(made["arrays"][name][field] != array[field] for field in same):
+    for name, array in record.arrays.items():
+        other = made.arrays[name]
+        if replace(other, file=array.file, offset=array.offset) != array:
             raise CacheError(
-                f"table {target.name}: shard {record['shard']}: {name!r} differs from that of the "
-                f"{record['container']} shard it was made from; delete the copy and begin again"
+                f"table {target.name}: shard {record.shard}: {name!r} differs from that of the "
+                f"{record.container} shard it was made from; delete the copy and begin again"
             )
 
 
-def _stored_rows(table: Table, record: Record) -> npt.NDArray[Any]:
+def _stored_rows(table: Table, record: ShardRecord) -> npt.NDArray[Any]:
     """The rows of a shard, mapped (bfloat16 as uint16)."""
-    array = record["arrays"]["rows"]
-    kind, shape = numpy_type(array["dtype"]), tuple(array["shape"])
-    if not array["bytes"]:
-        return np.empty(shape, kind)
-    path = table.folder / record["files"][array["file"]]["path"]
-    return np.memmap(path, kind, "r", array["offset"], shape)
+    array = record.arrays["rows"]
+    kind = numpy_type(array.dtype)
+    if not array.bytes:
+        return np.empty(array.shape, kind)
+    return np.memmap(table.folder / record.path("rows"), kind, "r", array.offset, array.shape)
 
 
 def copy_split(source: Cache, name: str, target: Cache) -> Copied:
@@ -165,20 +171,17 @@ def copy_split(source: Cache, name: str, target: Cache) -> Copied:
     if record is None:
         raise DamagedError(f"{folder}: split {name!r} has no valid record, nothing to copy")
     there = current_record(goal) if goal.exists() else None
-    if there is not None and there["content"] == record["content"]:
+    if there is not None and there.content == record.content:
         return Copied(name, 0, 1)
     if there is not None:
         raise RefusedError(
-            f"split {name}: {target.path} has another one ({there['examples']:,} examples, here "
-            f"{record['examples']:,}); copy into another cache"
+            f"split {name}: {target.path} has another one ({there.examples:,} examples, here "
+            f"{record.examples:,}); copy into another cache"
         )
     _check(folder, record)
     goal.mkdir(parents=True, exist_ok=True)
-    copy_files(folder, goal, record)
-    write_file(
-        goal / f"{record['generation']:06d}.json",
-        (folder / f"{record['generation']:06d}.json").read_bytes(),
-    )
+    copy_files(folder, goal, record, f"{record.generation:06d}.h5")
+    write_file(goal / f"{record.generation:06d}.json", encode_record(record))
     return Copied(name, 1, 0)
 
 

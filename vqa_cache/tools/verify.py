@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from vqa_cache.arrays import check_files, read_array
 from vqa_cache.cache import Cache
+from vqa_cache.containers import SUFFIX
 from vqa_cache.errors import CacheError, DamagedError
-from vqa_cache.keys import json_digest, pack_keys
-from vqa_cache.records import Kind, Record, read_record
-from vqa_cache.shard import planned_keys as planned
-from vqa_cache.shard import row_keys, shard_name
+from vqa_cache.keys import unpack_keys
+from vqa_cache.records.record import R, read_record
+from vqa_cache.records.shard import SealRecord, ShardRecord, read_shard_record
+from vqa_cache.records.split import read_split_record
+from vqa_cache.records.table import SpecRecord
+from vqa_cache.shard import shard_name
 from vqa_cache.system.durable import is_temporary
 from vqa_cache.table import Table
 from vqa_cache.withdrawals import read_withdrawal, withdrawal_paths
@@ -48,7 +51,7 @@ def _finished(folder: Path) -> list[Path]:
 
 def _verify_examples(folder: Path, *, content: bool) -> Iterator[str]:
     for path in sorted(folder.glob("*/*/[0-9]*.json")):
-        record, problem = _read(path, "examples")
+        record, problem = _read(read_split_record, path)
         if record is None:
             yield problem
         else:
@@ -58,9 +61,9 @@ def _verify_examples(folder: Path, *, content: bool) -> Iterator[str]:
             yield f"{path}: has no record, so it is not part of the split"
 
 
-def _read(path: Path, kind: Kind) -> tuple[Record | None, str]:
+def _read(read: Callable[..., R], *args: object) -> tuple[R | None, str]:
     try:
-        return read_record(path, kind), ""
+        return read(*args), ""
     except (CacheError, OSError) as error:
         return None, str(error)
 
@@ -68,16 +71,14 @@ def _read(path: Path, kind: Kind) -> tuple[Record | None, str]:
 def _verify_table(table: Table, *, content: bool) -> Iterator[str]:
     known = set()
     for path in _finished(table.folder / "records"):
-        record, problem = _read(path, "shard")
+        record, problem = _read(read_shard_record, path, table.record)
         if record is None:
             yield problem
             continue
-        known |= {Path(file["path"]).parts[1] for file in record["files"]}
-        if record["table"] != table.id or record["shard"] != path.stem:
-            yield f"{path}: belongs to table {record['table']}, shard {record['shard']}"
-            continue
+        known.add(record.shard + SUFFIX[record.container])
+        planned = unpack_keys(record.planned_keys)
         retries = range(_MOST_RETRIES)
-        if not any(shard_name(table.id, planned(record), n) == path.stem for n in retries):
+        if not any(shard_name(table.id, planned, n) == path.stem for n in retries):
             yield f"{path}: its name is not the digest of its table and planned keys"
         broken = list(check_files(table.folder, record, content=content))
         yield from broken
@@ -91,31 +92,29 @@ def _verify_table(table: Table, *, content: bool) -> Iterator[str]:
 def _verify_withdrawals(table: Table) -> Iterator[str]:
     for path in withdrawal_paths(table.folder):
         try:
-            record = read_withdrawal(path)
+            read_withdrawal(path, table.id)
         except CacheError as error:
             yield str(error)
-        else:
-            if record["table"] != table.id:
-                yield f"{path}: belongs to table {record['table']}"
 
 
 def _verify_indices(table: Table) -> Iterator[str]:
     """What is only there to find or to open the table fast, and rebuilt by stage 1."""
     for path in _finished(table.folder / "specs"):
-        record, problem = _read(path, "spec")
+        record, problem = _read(read_record, path, SpecRecord)
         if record is None:
             yield problem
-        elif path.stem != json_digest(record["spec"])[:16]:
+        elif path.name != record.spec.file_name:
             yield f"{path}: its name is not the digest of its spec"
     path = table.folder / "seal.json"
     if not path.exists():
         return
-    seal, problem = _read(path, "seal")
+    seal, problem = _read(read_record, path, SealRecord)
     if seal is None:
         yield problem
         return
-    for name, sealed in seal["records"].items():
-        stored, _ = _read(table.folder / "records" / f"{name}.json", "shard")
+    for name, sealed in seal.records.items():
+        record = table.folder / "records" / f"{name}.json"
+        stored, _ = _read(read_shard_record, record, table.record)
         if stored is not None and stored != sealed:
             yield f"{path}: shard {name} differs from its record"
 
@@ -123,7 +122,7 @@ def _verify_indices(table: Table) -> Iterator[str]:
 _MOST_RETRIES = 100
 
 
-def _verify_keys(table: Table, record: Record, path: Path) -> Iterator[str]:
+def _verify_keys(table: Table, record: ShardRecord, path: Path) -> Iterator[str]:
     try:
         stored = read_array(table.folder, record, "keys")
         read_array(table.folder, record, "rows")
@@ -131,10 +130,10 @@ def _verify_keys(table: Table, record: Record, path: Path) -> Iterator[str]:
     except DamagedError as error:
         yield str(error)
         return
-    if not np.array_equal(stored, pack_keys(row_keys(record))):
+    if not np.array_equal(stored, record.keys):
         yield f"{path}: the shard's keys differ from the record's"
     if offsets is not None:
-        tokens = record["arrays"]["rows"]["shape"][0]
+        tokens = record.arrays["rows"].shape[0]
         ends = (len(offsets) - 1, *offsets[[0, -1]].tolist()) if len(offsets) else None
-        if ends != (record["rows"], 0, tokens) or (np.diff(offsets) < 0).any():
-            yield f"{path}: its offsets do not cut {tokens} tokens into {record['rows']} rows"
+        if ends != (record.rows, 0, tokens) or (np.diff(offsets) < 0).any():
+            yield f"{path}: its offsets do not cut {tokens} tokens into {record.rows} rows"

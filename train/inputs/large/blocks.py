@@ -94,7 +94,7 @@ def cut(table: Table, used: Rows, sizes: BlockSizes) -> Blocks | None:
     if used_bytes <= sizes.large:
         return None
     rows_each = max(1, sizes.block // table.row_bytes)
-    shard_rows = np.array([record["rows"] for record in table.shards], dtype=np.int64)
+    shard_rows = np.array([record.rows for record in table.shards], dtype=np.int64)
     blocks_before = np.concatenate([[0], np.cumsum(-(-shard_rows // rows_each))])
     rows_before = np.concatenate([[0], np.cumsum(shard_rows)])
     shard, row = table.places

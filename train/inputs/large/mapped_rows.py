@@ -52,7 +52,7 @@ class MappedRows:
         for record in table.shards:
             for problem in check_files(table.folder, record, content=False):
                 raise _damaged(f"table {table.name}: {problem}")
-        counts = np.array([record["rows"] for record in table.shards], dtype=np.int64)
+        counts = np.array([record.rows for record in table.shards], dtype=np.int64)
         first = np.concatenate([[0], np.cumsum(counts)])
         shard, row = table.places
         self.shape = (len(shard), math.prod(table.row_shape))
@@ -64,9 +64,8 @@ class MappedRows:
         self._maps: dict[int, torch.Tensor] = {}
         self._shards = []
         for number, record in enumerate(table.shards):  # not the records: they hold all keys
-            array = record["arrays"]["rows"]
-            path = table.folder / record["files"][array["file"]]["path"]
-            self._shards.append(_Shard(path, array["offset"], record["rows"], int(first[number])))
+            path, offset = table.folder / record.path("rows"), record.arrays["rows"].offset
+            self._shards.append(_Shard(path, offset, record.rows, int(first[number])))
 
     def __len__(self) -> int:
         return self.shape[0]
