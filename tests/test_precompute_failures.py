@@ -331,7 +331,7 @@ def test_damaged_examples_are_made_again(stage1: Stage1, damage: Callable[[Path]
     assert len(stage1.opened.examples("jsonl/train")) == 10
     current = current_record(folder)
     assert current is not None
-    assert not any(f"train/{current['generation']:06d}" in line for line in stage1.problems())
+    assert not any(f"train/{current.generation:06d}" in line for line in stage1.problems())
 
 
 def test_a_repair_without_the_items_says_so(stage1: Stage1) -> None:

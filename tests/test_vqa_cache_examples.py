@@ -67,7 +67,7 @@ def test_what_is_written_is_read(folder: Path) -> None:
     split = cache.split("d/train")
     assert (split.name, len(split), split.annotated, split.limit) == ("d/train", 2, True, None)
     assert split.question_texts == ["a?", "größer?"]
-    assert split.skipped == [Skipped("image", "x.png", "gone")]
+    assert split.skipped == (Skipped("image", "x.png", "gone"),)
     assert split.question_keys.dtype == np.uint8
     assert split.image_lists is None
     frame = cache.examples("d/train")
@@ -110,7 +110,7 @@ def test_the_same_content_writes_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", [{"annotated": False}, {"limit": 5}, {"skipped": [Skipped("example", 1, "x")]}]
+    "how", [{"annotated": False}, {"limit": 5}, {"skipped": (Skipped("example", 1, "x"),)}]
 )
 def test_other_content_is_the_next_generation(folder: Path, how: dict[str, Any]) -> None:
     write(folder, columns(["a?"]))

@@ -101,7 +101,7 @@ def test_a_key_in_two_records_comes_from_the_smaller_name(tmp_path: Path) -> Non
     made = begin(tmp_path / "cache", ragged=True)
     one = commit(made, KEYS[:2], [np.full((2, 4), 1.0), np.full((1, 4), 1.0)])
     two = commit(made, KEYS[1:], [np.full((n, 4), 2.0) for n in (4, 1, 2)])
-    wins = (1, [1.0]) if one["shard"] < two["shard"] else (4, [2.0])
+    wins = (1, [1.0]) if one.shard < two.shard else (4, [2.0])
     table = Table(made.folder)
     assert len(table) == len(table.lengths) == 4
     assert (len(table[KEYS[1]]), table[KEYS[1]][:, 0].unique().tolist()) == wins

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from vqa_cache.errors import CacheError, DamagedError, KeyNotFoundError, NewerFormatError
 from vqa_cache.keys import pack_keys, text_key, unpack_keys
 from vqa_cache.records.record import encode_record
+from vqa_cache.records.shard import ShardRecord
 from vqa_cache.records.table import SpecRecord, StoredSpec
 from vqa_cache.table import Table
 
@@ -47,7 +47,7 @@ def test_rows_stand_by_record_name_then_as_planned(table: Table) -> None:
     assert table.tensor()[:, 0].tolist() == [4 * n for n in expected]
 
 
-def _begins(record: dict[str, Any], number: int) -> bool:
+def _begins(record: ShardRecord, number: int) -> bool:
     return record.planned[:16] == numbered_keys(1, number)[0]
 
 
@@ -98,7 +98,7 @@ def test_a_key_in_two_records_comes_from_the_smaller_name(tmp_path: Path) -> Non
     keys = numbered_keys(6)
     one = commit(made, keys[:4], np.full((4, 4), 1))
     two = commit(made, keys[2:], np.full((4, 4), 2))
-    winner = 1 if one["shard"] < two["shard"] else 2
+    winner = 1 if one.shard < two.shard else 2
     fresh = Table(made.folder)
     assert len(fresh) == 6
     assert fresh.rows(keys)[:, 0].tolist() == [1, 1, winner, winner, 2, 2]

@@ -81,9 +81,9 @@ def test_conversion_keeps_rows_and_names(tmp_path: Path, container: str, dtype: 
         assert new[name].failed == old[name].failed
         np.testing.assert_array_equal(new[name].keys, old[name].keys)
         for one, other in zip(old[name].shards, new[name].shards, strict=True):
-            assert one["planned"] == other["planned"]
-            for array, told in one["arrays"].items():
-                assert other["arrays"][array]["blocks"] == told["blocks"]
+            assert one.planned == other.planned
+            for array, told in one.arrays.items():
+                assert other.arrays[array].blocks == told.blocks
     ragged = new["ragged"]
     assert ragged.texts() == ["", "größe"]
     assert ragged.lengths.tolist() == [0, 1]
