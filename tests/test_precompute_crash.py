@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from conftest import BERT, RESNET, VIT, write_dataset
-from warm_process import Finished, Started, Warm
 
 import vqa_cache
+from benchmarks.measuring.warm import Finished, Started, Warm
 from vqa_cache.tools.verify import verify
 
 ENCODERS = ("--image", VIT, "--text", BERT, "--answer-text", BERT)
@@ -62,7 +62,7 @@ class Whole:
             cache = self._folder / str(len(self._made))
             done = self._warm(*command(self._dataset, cache, *more, **how), count=1)
             assert done.status == 0, done.stderr
-            self._made[key] = kept(cache), done.events
+            self._made[key] = kept(cache), len(done.operations)
         return self._made[key]
 
 
@@ -209,7 +209,8 @@ def test_a_full_disk_is_one_line_and_no_loss(
 ) -> None:
     files, operations = whole(*ENCODERS)
     cache = tmp_path / "cache"
-    full = warm(*command(small, cache, *ENCODERS), full_at=int(share * operations))
+    from_here = {"fail_at": int(share * operations), "errno": "ENOSPC", "calls": "writes"}
+    full = warm(*command(small, cache, *ENCODERS), **from_here)
     told = full.error_line()
     assert "No space left on device" in told
     assert str(cache) in told  # which disk

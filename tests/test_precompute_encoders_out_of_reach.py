@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 from conftest import save_vit, write_dataset
 from loopback_hub import COMMIT, LoopbackHub
-from warm_process import ROOT
 
+from benchmarks.measuring.warm import ROOT
 from precompute.encoders import FAMILIES, load_encoder
 from precompute.encoders import hub as hub_module
 from precompute.errors import PrecomputeError

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from conftest import BERT, VIT, write_dataset
 from test_precompute_crash import assert_same, kept
-from warm_process import ROOT
 
+from benchmarks.measuring.warm import ROOT
 from precompute.__main__ import main
 
 needs_ray = pytest.mark.skipif(

@@ -15,9 +15,9 @@ import pytest
 import torch
 from conftest import BERT, VIT, save_bert, write_dataset
 from PIL import Image, ImageFile
-from warm_process import Finished, Warm
 
 import vqa_cache
+from benchmarks.measuring.warm import Finished, Warm
 from vqa_cache.cache import Cache
 from vqa_cache.examples import current_record
 from vqa_cache.keys import image_key

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import BERT, SIZES, VIT, save_bert
-from warm_process import Finished, Warm
 
 import vqa_cache
+from benchmarks.measuring.warm import Finished, Warm
 from precompute.encoders import load_encoder
 from vqa_cache.spec import Modality, parse_spec
 

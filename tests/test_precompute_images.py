@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from warm_process import ROOT
 
+from benchmarks.measuring.warm import ROOT
 from precompute.encoders.images import open_image
 from precompute.errors import ItemError
 

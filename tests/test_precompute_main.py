@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from conftest import BERT, VIT, write_dataset
-from warm_process import ROOT, Warm
 
 import vqa_cache
+from benchmarks.measuring.warm import ROOT, Warm
 from precompute.__main__ import main
 
 

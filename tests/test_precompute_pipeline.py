@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import BERT, RESNET, VIT, write_dataset, write_images
-from warm_process import ROOT, Warm
 
 import vqa_cache
+from benchmarks.measuring.warm import ROOT, Warm
 from precompute import encoders
 from precompute.estimate import estimate
 from precompute.pipeline import Request, TableResult, precompute

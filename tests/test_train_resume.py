@@ -22,8 +22,8 @@ from test_train_small_cache import (
     run_of,
     write_experiment,
 )
-from warm_process import count_operations
 
+from benchmarks.measuring.file_calls import FileCalls
 from benchmarks.resume.runs import RunCampaign, RunCounts, disturb_runs
 from train.config.schema import load_experiment
 from train.engine.step import TrainingStep
@@ -127,14 +127,14 @@ def test_killed_between_any_two_changes_of_files(
     def train(folder: Path, **how: int) -> int:
         def work() -> None:
             (folder / "count").mkdir(parents=True, exist_ok=True)
-            count_operations(how, folder / "count")
+            FileCalls({"watch": str(folder / "runs"), **how}, folder / "count").install()
             train_until(folder, cache, 0, *name)
 
         return forked(work)
 
     assert train(tmp_path / "whole", count=1) == 0
     [whole] = (tmp_path / "whole" / "runs").glob("tiny_mlp-*")
-    operations = int((tmp_path / "whole" / "count" / "events").read_text())
+    operations = len((tmp_path / "whole" / "count" / "operations").read_text().splitlines())
     assert operations > 50
     for kill_at in range(3, operations, 7):
         folder = tmp_path / str(kill_at)

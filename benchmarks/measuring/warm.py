@@ -1,35 +1,47 @@
-"""A warm process that runs stage 1, for tests that need a process of their own.
+"""A warm process that runs our commands, for whatever needs many short processes of their own.
 
-Importing torch, timm and transformers takes seconds, so tests of kills, limits and exit codes ask
-one server, which has imported everything and computed nothing, to fork for them. This file run as a
-script is that server.
+Importing torch, timm and transformers takes seconds. So tests and benchmarks of kills, limits and
+exit codes ask one server, which has imported everything and computed nothing, to fork for them.
+This module run as a script is that server.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+import click
+
+from benchmarks.measuring.file_calls import FileCalls
+from benchmarks.measuring.namespaces import own_processes
+
+ROOT = Path(__file__).parent.parent.parent
+STAGE_1 = ("precompute", "vqa_cache")
 
 
 @dataclass(frozen=True)
 class Finished:
-    """How a run ended; a negative status is the signal that killed it."""
+    """How a run ended; a negative status is the signal that killed it.
+
+    Attributes:
+        operations: the calls that changed files and were seen, in order.
+    """
 
     status: int
     stdout: str
     stderr: str
-    events: int
+    operations: list[str]
 
     def error_line(self) -> str:
         """The one line of a user's error: exit 1, nothing else on stderr but notes and progress."""
@@ -48,38 +60,56 @@ class Warm:
         hub: an empty folder that the model hub's library takes for its cache; it is offline.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        encoders: Iterable[tuple[str, str]] = (),
+        modules: Sequence[str] = STAGE_1,
+    ) -> None:
+        """
+        Args:
+            folder: what runs say is kept in it.
+            encoders: (spec, modality) that the server loads once, which imports what the libraries
+                import late.
+            modules: those that can be run; `<module>.__main__` has a command `main`.
+        """
         self._folder = folder
         self.hub = folder / "hub"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         environment |= {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(self.hub)}
+        asked = {"encoders": list(encoders), "modules": list(modules)}
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve())],
+            [sys.executable, "-m", "benchmarks.measuring.warm", json.dumps(asked)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            cwd=ROOT,
             env=environment,
         )
         self._count = 0
+        self._lock = Lock()  # threads may share a server
 
     def start(self, *arguments: object, module: str = "precompute", **how: Any) -> Started:
         """Begin a run.
 
         Args:
-            how: `threads`; `count`: count the operations that change files; `kill_at`: SIGKILL
-                just before this one; `full_at`: from this one on the disk is full; `file_limit`:
-                bytes a file may have.
+            how: `threads`; `file_limit`: bytes a file may have; `file_handles`, `memory`: how many
+                may be open, bytes of address space beyond what is used; `patient`: truncated images
+                are decoded; `own_processes`: a pid namespace of its own; and what `FileCalls`
+                takes, `count` alone to have the operations told.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._count += 1
-        output = self._folder / str(self._count)
-        output.mkdir()
-        request = {"arguments": list(map(str, arguments)), "module": module, "output": str(output)}
-        self._process.stdin.write(json.dumps(request | how) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        with self._lock:
+            self._count += 1
+            output = self._folder / str(self._count)
+            output.mkdir(parents=True)
+            request = {"arguments": list(map(str, arguments)), "module": module} | how
+            request["output"] = str(output)
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
         if not line:
             assert self._process.stderr is not None
             raise RuntimeError(self._process.stderr.read())
@@ -90,6 +120,7 @@ class Warm:
         return self.start(*arguments, module=module, **how).wait()
 
     def close(self) -> None:
+        """End the server."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -101,49 +132,59 @@ class Warm:
 
 @dataclass(frozen=True)
 class Started:
-    """A run in its own process."""
+    """A run in its own process.
+
+    Attributes:
+        pid: of the process.
+        output: a folder of what it says.
+    """
 
     pid: int
     output: Path
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has come to its end."""
+        return (self.output / "status").exists()
+
+    def kill(self) -> None:
+        """SIGKILL, where it runs still."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
     def wait(self, seconds: float = 60) -> Finished:
+        """Until its end; TimeoutError, and a kill, after so many seconds."""
         deadline = time.monotonic() + seconds
-        while not (self.output / "status").exists():
+        while not self.ended:
             if time.monotonic() > deadline:
-                os.kill(self.pid, signal.SIGKILL)
+                self.kill()
                 raise TimeoutError((self.output / "stderr").read_text())
-            time.sleep(0.01)
-        events = self.output / "events"
+            time.sleep(0.005)
+        operations = self.output / "operations"
         return Finished(
             int((self.output / "status").read_text()),
             (self.output / "stdout").read_text(),
             (self.output / "stderr").read_text(),
-            int(events.read_text() or 0) if events.exists() else 0,
+            operations.read_text().splitlines() if operations.exists() else [],
         )
 
 
 # ---------------------------------------------------------------- the server
 
 
-def _serve() -> None:
+def _serve(encoders: list[list[str]], modules: list[str]) -> None:
     """Fork for every line of stdin; a waiter process writes down how each child ended."""
-    import precompute.__main__
     from precompute.torchvision_operators import declare_missing_operators
 
     declare_missing_operators()
     import zarr  # noqa: F401
-    from conftest import BERT, RESNET, VIT
 
-    import vqa_cache.__main__
     from precompute.encoders import load_encoder
     from vqa_cache.spec import parse_spec
 
-    # loading imports what the libraries import late; with one thread, nothing hinders a fork
-    load_encoder(parse_spec(VIT), "image")
-    load_encoder(parse_spec(BERT), "text")
-    load_encoder(parse_spec(RESNET), "image")
-
-    mains = {"precompute": precompute.__main__.main, "vqa_cache": vqa_cache.__main__.main}
+    mains = {name: importlib.import_module(f"{name}.__main__").main for name in modules}
+    for spec, modality in encoders:  # with one thread, nothing hinders a fork
+        load_encoder(parse_spec(spec), modality)  # type: ignore[arg-type]
     for line in sys.stdin:
         request = json.loads(line)
         reading, writing = os.pipe()
@@ -159,6 +200,8 @@ def _serve() -> None:
 
 
 def _wait_for_child(request: dict[str, Any], main: Callable[..., Any], pipe: int) -> None:
+    if request.get("own_processes"):
+        own_processes()
     child = os.fork()
     if child == 0:
         os.close(pipe)
@@ -181,10 +224,13 @@ def _run(request: dict[str, Any], main: Callable[..., Any]) -> None:
     status = 1
     try:
         _prepare(request, output)
-        main(request["arguments"], prog_name=request["module"])
+        if isinstance(main, click.Command):
+            main(request["arguments"], prog_name=request["module"])
+        sys.argv = [request["module"], *request["arguments"]]
+        main()
         status = 0
     except SystemExit as end:
-        status = int(end.code or 0)
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         import traceback
 
@@ -198,47 +244,28 @@ def _prepare(request: dict[str, Any], output: Path) -> None:
     import torch
 
     torch.set_num_threads(request.get("threads", 1))
+    _limit(request)
+    if request.get("patient"):
+        from PIL import ImageFile
+
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+    if {"count", "kill_at", "fail_at", "pause_at", "record"} & request.keys():
+        FileCalls(request, output).install()
+
+
+def _limit(request: dict[str, Any]) -> None:
+    import resource
+
     if "file_limit" in request:
-        import resource
-
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"], request["file_limit"]))
-    if "count" in request or "kill_at" in request or "full_at" in request:
-        count_operations(request, output)
-
-
-def count_operations(request: Mapping[str, Any], output: Path) -> None:
-    """Count what changes files under the eyes of a crash; kill or fail at one of them."""
-    import errno
-
-    count = 0
-    kill_at, full_at = request.get("kill_at", -1), request.get("full_at", -1)
-
-    def counted(original: Callable[..., Any], half: Callable[..., Any] | None) -> Any:
-        """`half` does half of a write, as a kill in its midst would leave it."""
-
-        def operation(*arguments: Any, **more: Any) -> Any:
-            nonlocal count
-            if count == kill_at:
-                if half is not None:
-                    half(*arguments)
-                os.kill(os.getpid(), signal.SIGKILL)
-            if half is not None and -1 < full_at <= count:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            count += 1
-            (output / "events").write_text(str(count))
-            return original(*arguments, **more)
-
-        return operation
-
-    pwrite, write_bytes = os.pwrite, Path.write_bytes
-    os.pwrite = counted(pwrite, lambda file, data, at: pwrite(file, data[: len(data) // 2], at))
-    Path.write_bytes = counted(  # type: ignore[method-assign]
-        write_bytes, lambda path, data: write_bytes(path, data[: len(data) // 2])
-    )
-    for name in ("fsync", "replace", "rename", "link"):
-        setattr(os, name, counted(getattr(os, name), None))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"],) * 2)
+    if "file_handles" in request:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (request["file_handles"],) * 2)
+    if "memory" in request:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        size = pages * os.sysconf("SC_PAGE_SIZE") + request["memory"]
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(**json.loads(sys.argv[1]))
