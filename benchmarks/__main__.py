@@ -98,7 +98,7 @@ class Benchmarks(click.Group):
             )
 
 
-@click.command(cls=Benchmarks)
+@click.command(cls=Benchmarks, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Measure. Every figure compares things that alternate in one run; stdout gets the figures,
     with --json as one object, and stderr a line when something else is measured. What fails or is

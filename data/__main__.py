@@ -28,7 +28,10 @@ class _OneLineErrors(click.Group):
             ctx.exit(1)
 
 
-@click.group(cls=_OneLineErrors)
+@click.group(
+    cls=_OneLineErrors,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 def main() -> None:
     """Look at a dataset, print the files it expects, make one."""
 
@@ -155,9 +158,9 @@ def make() -> None:
 
 @make.command("shapes")
 @click.argument("root", required=False, type=click.Path(path_type=Path), default="datasets/shapes")
-@click.option("--images", default=5000, show_default=True, help="Number of images, 3 at least.")
-@click.option("--questions", default=50000, show_default=True, help="Questions, 3 at least.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--images", default=5000, help="Number of images, 3 at least.")
+@click.option("--questions", default=50000, help="Questions, 3 at least.")
+@click.option("--seed", default=0)
 def make_shapes(root: Path, images: int, questions: int, seed: int) -> None:
     """Write the dataset `shapes` under ROOT, as VQA v2 JSON and images."""
     from data.shapes.dataset import Making, make

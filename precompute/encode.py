@@ -19,12 +19,13 @@ import torch
 from precompute.bottleneck import Bottleneck
 from precompute.copies import Fetch
 from precompute.encoders.base import Encoder
-from precompute.errors import ItemError, Stopped
+from precompute.errors import ItemError
 from precompute.numerics import Numerics, check_finite, raw_rows, to_stored
 from precompute.plan import PlannedShard
 from vqa_cache.keys import image_key
 from vqa_cache.shard import ShardWriter
 from vqa_cache.system.durable import removed_on_error
+from vqa_cache.system.signals import Stopped
 from vqa_cache.table import Table
 
 

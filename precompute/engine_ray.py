@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from precompute.encode import Worker, preprocessing_threads
-from precompute.errors import PrecomputeError, Stopped
+from precompute.errors import PrecomputeError
 from precompute.plan import PlannedShard
 from precompute.tables import OpenedTable
 from vqa_cache.records.shard import ShardRecord
 from vqa_cache.spec import Modality, parse_spec
 from vqa_cache.system.durable import remove_stale_temporaries
 from vqa_cache.system.ray_cluster import connect, fetch
+from vqa_cache.system.signals import Stopped
 from vqa_cache.table import Table
 
 _RETRIES = 3  # of a shard whose process was lost

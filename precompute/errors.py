@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from vqa_cache.errors import UserError
 
-class PrecomputeError(Exception):
+
+class PrecomputeError(UserError):
     """Base; its text is one clear line."""
 
 
@@ -17,10 +19,6 @@ class OutOfReachError(EncoderError):
 
 class ItemError(PrecomputeError):
     """An image or text that cannot be encoded; with `--on-error skip` it becomes a record."""
-
-
-class Stopped(PrecomputeError):
-    """SIGTERM or Ctrl-C; what was committed stays."""
 
 
 class OutOfMemoryError(EncoderError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import click
 
 from precompute.errors import OutOfReachError, PrecomputeError
-from vqa_cache.errors import CacheError
 from vqa_cache.spec import EncoderSpec, Modality, default_tap, parse_spec
+from vqa_cache.system.commands import Command, json_option
 
 _PROBES = 3  # items in the batch that is looked at; a block must give as many rows
 
@@ -163,25 +162,21 @@ def _side(shape: tuple[int | str, ...], channels: int) -> int:
     return min(int(high), int(wide))
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("encoder", metavar="ENC")
 @click.option(
     "--modality",
     type=click.Choice(["image", "text"]),
     help="By default images, or texts where the model takes none.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def main(encoder: str, modality: Modality | None, as_json: bool) -> None:
     """Print the taps of an encoder: names, shapes, bytes a row in fp16.
 
     ENC is spelled as for precompute; append the first column to it, for example
     timm:resnet50.a1_in1k:tap=layer3, and :grid=G to keep G x G cells of an image.
     """
-    try:
-        found = _survey_either(parse_spec(encoder), modality)
-    except (CacheError, PrecomputeError) as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+    found = _survey_either(parse_spec(encoder), modality)
     if as_json:
         click.echo(json.dumps(found.as_json()))
         return

@@ -17,7 +17,6 @@ from train.config.schema import load_experiment
 from train.engine import cuda_graph, optimizers
 from train.engine.cuda_graph import WARM_UPS, CannotCaptureError, CapturedSteps, check_against_eager
 from train.engine.step import AnswerModel, Batch, EagerSteps, Precision, TrainingStep
-from train.errors import Stopped
 from train.evaluation.evaluate import batches_of
 from train.fusion.concat import Concat
 from train.heads.mlp import MlpHead
@@ -26,6 +25,7 @@ from train.loop import fit
 from train.losses.cross_entropy import CrossEntropy
 from train.trainer import train as train_run
 from vqa_cache.system.device import CPU
+from vqa_cache.system.signals import Stopped
 
 STEPS, SIZE, ROWS = 50, 8, 40
 

@@ -17,7 +17,6 @@ from benchmarks.inputs import scale_cache
 from benchmarks.inputs.flat_cache import FlatSizes, make_flat_cache
 from benchmarks.inputs.scale_cache import WIDTH
 from train.config.schema import Experiment, load_experiment
-from train.errors import Stopped
 from train.evaluation.evaluate import run_model
 from train.inputs.large.blocks import BlockSizes
 from train.inputs.large.mapped_rows import MappedRows
@@ -27,6 +26,7 @@ from train.loop.fit import Fitted, Watch, fit
 from train.sweep.pack import train_pack
 from train.trainer import tables_told
 from vqa_cache.errors import DamagedError
+from vqa_cache.system.signals import Stopped
 
 FLAT = FlatSizes(train=600, val=120, images=40, answers=6)
 ROW_BYTES = WIDTH * 2

@@ -27,12 +27,13 @@ from benchmarks.measuring.file_calls import FileCalls
 from benchmarks.resume.runs import RunCampaign, RunCounts, disturb_runs
 from train.config.schema import load_experiment
 from train.engine.step import TrainingStep
-from train.errors import Stopped, TrainError
+from train.errors import TrainError
 from train.loop.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.loop.lock import locked
 from train.loop.selection import Score, epochs_done, milestones
 from train.trainer import train as train_run
 from vqa_cache.system import bf16_gain
+from vqa_cache.system.signals import Stopped
 
 OFTEN = ("train.snapshot_every=0.4", "train.evaluate_every=0.7", "train.keep_last=3")
 HEAD = 'name = "mlp"\nhidden = [16]\ndropout = 0.1\nbatch_norm = true'

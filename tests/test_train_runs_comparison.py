@@ -16,7 +16,7 @@ from test_train_small_cache import build_cache, run_of, small_dataset
 
 from train.errors import TrainError
 from train.metrics import classification as metrics
-from train.runs.__main__ import command, main
+from train.runs.__main__ import command
 from train.runs.comparison import bootstrap_interval, compare_accuracy
 from train.runs.registry import Registry
 
@@ -56,7 +56,7 @@ def errors_of(
 ) -> list[str]:
     monkeypatch.setattr("sys.argv", ["runs", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
-        main()
+        command()
     assert end.value.code == 1
     return capsys.readouterr().err.splitlines()
 
@@ -144,7 +144,7 @@ def test_runs_that_cannot_be_judged_have_settings_and_curves(
     (runs / b / "result.json").unlink()
     monkeypatch.setattr("sys.argv", ["runs", "compare", a, b, "--runs", str(runs)])
     with pytest.raises(SystemExit) as end:
-        main()
+        command()
     assert end.value.code == 1
     out, err = capsys.readouterr()
     assert "train.epochs" in out

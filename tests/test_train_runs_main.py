@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from benchmarks.inputs.made_runs import begin_run, make_run
 from train.config.schema import load_experiment, to_toml
-from train.runs.__main__ import command, main
+from train.runs.__main__ import command
 from train.runs.registry import Registry
 from train.runs.select import parse_condition
 from train.runs.tabular import sparkline
@@ -54,7 +54,7 @@ def error_of(
 ) -> list[str]:
     monkeypatch.setattr("sys.argv", ["runs", *arguments])
     with pytest.raises(SystemExit) as end:
-        main()
+        command()
     assert end.value.code == 1
     out, err = capsys.readouterr()
     assert out == ""

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
-from train.command_line import HELP, cache_option, overrides_argument, run_command, runs_option
+from train.command_line import TrainingCommand, cache_option, overrides_argument, runs_option
 
 
-@click.command(context_settings=HELP)
+@click.command(
+    cls=TrainingCommand, kept="what was saved is kept", stopped="the same command goes on"
+)
 @click.argument("experiment", required=False)
 @overrides_argument
 @click.option("--seeds", type=click.IntRange(min=1), help="Train with seeds 0 to N - 1.")
@@ -106,10 +108,5 @@ def train_seeds(
         say(console, f"run: {path}")
 
 
-def main() -> None:
-    """Run the command."""
-    run_command(command, "train")
-
-
 if __name__ == "__main__":
-    main()
+    command()

@@ -4,15 +4,15 @@
       ConfigError     everything that is wrong with an experiment, found at once
       DivergedError   a loss that is not finite
 
-    Stopped           a signal came, and what was under way is kept
-
 `python -m train` prints each line after "error: " and exits with 1.
 """
 
 from __future__ import annotations
 
+from vqa_cache.errors import UserError
 
-class TrainError(ValueError):
+
+class TrainError(UserError, ValueError):
     """Base of every error of stage 2 that a user can mend; each line of the text is one error."""
 
 
@@ -26,7 +26,3 @@ class ConfigError(TrainError):
 
 class DivergedError(TrainError):
     """A training whose loss is no longer finite."""
-
-
-class Stopped(Exception):
-    """Training was asked to stop; the same command goes on. Not a TrainError: nothing failed."""

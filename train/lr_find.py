@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from train.command_line import HELP, cache_option, json_option, overrides_argument, run_command
+from train.command_line import (
+    TrainingCommand,
+    cache_option,
+    json_option,
+    overrides_argument,
+)
 from train.errors import ConfigError, TrainError
 
 if TYPE_CHECKING:
@@ -30,7 +35,7 @@ class Tried:
     cross_entropy: float | None
 
 
-@click.command(context_settings=HELP)
+@click.command(cls=TrainingCommand, stopped="nothing is written")
 @click.argument("experiment")
 @overrides_argument
 @click.option("--low", type=float, default=1e-5, help="Lowest rate.")
@@ -144,4 +149,4 @@ def _line(one: Tried, low: float, high: float) -> str:
 
 
 if __name__ == "__main__":
-    run_command(command, "train.lr_find", stopped="nothing is written")
+    command()

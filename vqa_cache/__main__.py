@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from vqa_cache.cache import Cache, create_cache, open_cache, spec_text
 from vqa_cache.containers import Container
 from vqa_cache.dtypes import SHORT_NAMES
 from vqa_cache.errors import CacheError
+from vqa_cache.system.commands import Group, cache_option, json_option
 from vqa_cache.system.durable import remove
 from vqa_cache.table import Table
 from vqa_cache.tools.explain import explain, in_words
@@ -28,35 +29,12 @@ from vqa_cache.tools.transfer import copy_split, copy_table, copy_thumbnails
 from vqa_cache.tools.verify import verify
 from vqa_cache.withdrawals import chosen_keys, withdraw
 
-
-class OneLineErrors(click.Group):
-    """A group whose commands report a user's error as one line on stderr and exit 1."""
-
-    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
-        try:
-            return super().main(args, *rest, **extra)
-        except CacheError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(1)
-        except OSError as error:  # a disk that is full, a folder that may not be written
-            where = f"{error.filename}: " if error.filename else ""
-            what = error.strerror or str(error).partition("\n")[0]  # h5py's have no strerror
-            click.echo(f"error: {where}{what}", err=True)
-            sys.exit(1)
-
-
 cache_argument: Callable[..., Any] = click.argument(
-    "cache", default="cache", type=click.Path(file_okay=False)
-)
-cache_option: Callable[..., Any] = click.option(
-    "--cache", default="cache", show_default=True, type=click.Path(file_okay=False)
-)
-json_option: Callable[..., Any] = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object."
+    "cache", default=Path("cache"), type=click.Path(file_okay=False, path_type=Path)
 )
 
 
-@click.group(cls=OneLineErrors)
+@click.group(cls=Group)
 def main() -> None:
     """Look after a cache of encoder outputs."""
 
@@ -64,7 +42,7 @@ def main() -> None:
 @main.command()
 @cache_argument
 @json_option
-def ls(cache: str, as_json: bool) -> None:
+def ls(cache: Path, as_json: bool) -> None:
     """List the tables and splits of CACHE."""
     opened = open_cache(cache)
     tables = opened.summary()
@@ -93,7 +71,7 @@ def ls(cache: str, as_json: bool) -> None:
 @cache_argument
 @click.argument("table", required=False)
 @json_option
-def info(cache: str, table: str | None, as_json: bool) -> None:
+def info(cache: Path, table: str | None, as_json: bool) -> None:
     """Tell all about one TABLE (its name or a unique part of it), or about every one."""
     opened = open_cache(cache)
     chosen = [opened.tables[table]] if table else list(opened.tables.values())
@@ -135,7 +113,7 @@ def _describe(cache: Cache, name: str) -> dict[str, Any]:
 @cache_argument
 @click.option("--quick", is_flag=True, help="Check records and file sizes, not every byte.")
 @json_option
-def verify_command(cache: str, quick: bool, as_json: bool) -> None:
+def verify_command(cache: Path, quick: bool, as_json: bool) -> None:
     """Check CACHE against its records; exit 1 if anything is wrong."""
     problems = list(verify(open_cache(cache), content=not quick))
     if as_json:
@@ -153,7 +131,7 @@ def verify_command(cache: str, quick: bool, as_json: bool) -> None:
 @click.argument("b")
 @cache_option
 @json_option
-def explain_command(a: str, b: str, cache: str, as_json: bool) -> None:
+def explain_command(a: str, b: str, cache: Path, as_json: bool) -> None:
     """Say why two tables differ. A and B are names, or unique parts of names, of tables in the
     cache; a table of another cache is named by its folder."""
     found = explain(_named_table(cache, a), _named_table(cache, b))
@@ -164,7 +142,7 @@ def explain_command(a: str, b: str, cache: str, as_json: bool) -> None:
         click.echo(line)
 
 
-def _named_table(cache: str, name: str) -> Table:
+def _named_table(cache: Path, name: str) -> Table:
     if (Path(name) / "table.json").is_file():
         return Table(Path(name))
     return open_cache(cache).tables[name]
@@ -176,11 +154,11 @@ def _named_table(cache: str, name: str) -> Table:
 @click.option("--keys", type=click.Path(), metavar="FILE", help="One key a line, 32 hex digits.")
 @click.option("--image", "images", multiple=True, type=click.Path(), metavar="PATH")
 @click.option("--text", "texts", multiple=True)
-@click.option("--reason", default="by request", show_default=True)
+@click.option("--reason", default="by request")
 @json_option
 def withdraw_command(
     table: str,
-    cache: str,
+    cache: Path,
     keys: str | None,
     images: tuple[str, ...],
     texts: tuple[str, ...],
@@ -213,9 +191,9 @@ def withdraw_command(
 @main.command()
 @cache_argument
 @click.option("--yes", is_flag=True, help="Delete; otherwise only tell what would be deleted.")
-@click.option("--minutes", default=60.0, show_default=True, help="Leave alone what changed since.")
+@click.option("--minutes", default=60.0, help="Leave alone what changed since.")
 @json_option
-def gc(cache: str, yes: bool, minutes: float, as_json: bool) -> None:
+def gc(cache: Path, yes: bool, minutes: float, as_json: bool) -> None:
     """Delete what is no part of CACHE: unfinished work, superseded examples, shards without a
     record."""
     found = list(find_garbage(open_cache(cache), minutes=minutes))
@@ -266,14 +244,12 @@ def copy_command(
 @click.argument("kind", type=click.Choice(list(FORMATS)), metavar=f"[{'|'.join(FORMATS)}]")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="PATH...")
 @click.option("--encoder", required=True, metavar="NAME", help="What made the rows.")
-@click.option("--key-by", type=click.Choice(KEY_BY), default="image", show_default=True)
+@click.option("--key-by", type=click.Choice(KEY_BY), default="image")
 @click.option("--images", type=click.Path(), help="Folder of the images that ids name.")
 @click.option("--ids", multiple=True, type=click.Path(), help="What rows are of; one a PATH.")
 @click.option("--column", help="Column of a parquet file of ids.")
-@click.option("--dtype", type=click.Choice(list(SHORT_NAMES)), default="fp16", show_default=True)
-@click.option(
-    "--format", "container", type=click.Choice(["hdf5", "zarr"]), default="hdf5", show_default=True
-)
+@click.option("--dtype", type=click.Choice(list(SHORT_NAMES)), default="fp16")
+@click.option("--format", "container", type=click.Choice(["hdf5", "zarr"]), default="hdf5")
 @click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise")
 @cache_option
 @json_option
@@ -288,7 +264,7 @@ def import_command(
     dtype: str,
     container: Container,
     on_error: str,
-    cache: str,
+    cache: Path,
     as_json: bool,
 ) -> None:
     """Make tables of what other programs computed: bottom-up-attention HDF5 files, folders of npz
@@ -323,7 +299,7 @@ def import_command(
 @click.option("--parquet", "kind", flag_value="parquet", help="rows.parquet.")
 @click.option("--safetensors", "kind", flag_value="safetensors", help="rows.safetensors.")
 @cache_option
-def export_command(table: str, folder: str, kind: str | None, cache: str) -> None:
+def export_command(table: str, folder: str, kind: str | None, cache: Path) -> None:
     """Write TABLE into FOLDER for other programs."""
     if kind is None:
         raise click.UsageError("say how: --npy, --parquet or --safetensors")

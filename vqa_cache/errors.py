@@ -1,5 +1,6 @@
-"""What can go wrong with a cache.
+"""What can go wrong with a cache, and the base of what a user can mend.
 
+    UserError             of any command: it ends with one line an error and exit code 1
     CacheError
       NotACacheError      the path holds no cache
       NewerFormatError    written by a newer version of this project
@@ -14,7 +15,11 @@ Each message is one line: what failed, where, found against expected, and what t
 from __future__ import annotations
 
 
-class CacheError(Exception):
+class UserError(Exception):
+    """Base of every error that a user can mend; each line of its text is one error."""
+
+
+class CacheError(UserError):
     """Base of every error about a cache; its text is one clear line."""
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import click
 
 from benchmarks.measuring.processes import how_it_ended
-from train.errors import Stopped
-from vqa_cache.system.signals import EXIT_STOPPED, StopSignal
+from vqa_cache.system.signals import EXIT_STOPPED, Stopped, StopSignal
 
 Work = Callable[[StopSignal], object]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from train.config.identity import code_digest
 from train.config.schema import Component, Config, load_experiment
-from train.errors import Stopped, TrainError
+from train.errors import TrainError
 from train.evaluation.evaluate import Outputs, always, evaluated, run_model
 from train.inputs.load import TrainingData
 from train.inputs.parts import Part
@@ -27,6 +27,7 @@ from train.loop.progress import say
 from train.metrics.classification import compute
 from vqa_cache.keys import json_digest
 from vqa_cache.system.durable import remove, remove_stale_temporaries, write_file
+from vqa_cache.system.signals import Stopped
 
 SINGLE = {"question_only": "text", "image_only": "image"}
 

@@ -13,13 +13,13 @@ from torch import nn
 from torch.nn import functional
 
 from train.engine.step import Batch, Precision, forward
-from train.errors import Stopped
 from train.inputs.order import batches
 from train.inputs.parts import Part
 from train.inputs.resident import ItemRows, ResidentTable, beside, device_of
 from train.inputs.vocabulary import Vocabulary
 from train.losses import IGNORED
 from train.metrics.classification import METRICS, TOP, Evaluated, accuracy_by_type, compute
+from vqa_cache.system.signals import Stopped
 
 EVALUATION_BATCH = 1024  # its logits stay in the processor's cache; 4,096 take a fifth longer
 

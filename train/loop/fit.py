@@ -29,7 +29,7 @@ from train.engine.build import (
 )
 from train.engine.cuda_graph import CannotCaptureError, CapturedSteps
 from train.engine.step import AnswerModel, EagerSteps, Steps
-from train.errors import DivergedError, Stopped
+from train.errors import DivergedError
 from train.evaluation.evaluate import batches_of, evaluated, run_model
 from train.inputs.device import rng_devices
 from train.inputs.load import TrainingData
@@ -43,6 +43,7 @@ from train.loop.snapshots import Snapshots, State
 from train.metrics.classification import compute
 from vqa_cache.system.device import CPU
 from vqa_cache.system.durable import remove, remove_stale_temporaries
+from vqa_cache.system.signals import Stopped
 
 READ_LOSSES_EVERY = 50  # steps; on a GPU, where reading them waits, they are read once an epoch
 

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import torch
 
-from train.command_line import HELP, cache_option, json_option, overrides_argument
+from train.command_line import (
+    TrainingCommand,
+    cache_option,
+    json_option,
+    overrides_argument,
+)
 from train.errors import TrainError
 from train.ridge.path import PATH, Column, Inputs, RidgePath, check_stop, moments
 
@@ -163,7 +168,7 @@ def rank(
     return sorted(heads, key=lambda head: -head.accuracy), reasons
 
 
-@click.command(context_settings=HELP)
+@click.command(cls=TrainingCommand, stopped="nothing is written")
 @overrides_argument
 @cache_option
 @json_option

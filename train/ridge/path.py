@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from train.errors import Stopped
+from vqa_cache.system.signals import Stopped
 
 PATH = tuple(10.0 ** (exponent / 2) for exponent in range(-12, 5))  # of the mean eigenvalue
 CHUNK = 4096  # rows

@@ -14,7 +14,6 @@ from typing import Any
 import click
 
 from train.command_line import (
-    HELP,
     cache_option,
     json_option,
     overrides_argument,
@@ -25,6 +24,7 @@ from train.runs import database
 from train.runs.registry import Registry, open_registry
 from train.runs.select import check_keys, find_run, known_keys, parse_condition, select_runs
 from train.runs.tabular import print_curves, print_json, print_rows, text_of
+from vqa_cache.system.commands import Group
 
 ALWAYS = ("run", "status", "seed")
 HEADLINES = tuple(f"metrics.{split}.accuracy" for split in ("val", "held_out", "test"))
@@ -41,7 +41,19 @@ def closed_at_end(registry: Registry) -> Registry:
     return registry
 
 
-@click.group(context_settings=HELP)
+class _Registry(Group):
+    """Says of an error of the registry's what mends it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except sqlite3.DatabaseError as error:
+            remedy = "; mend it with: python -m train.runs rebuild"
+            advice = remedy if database.is_damage(error) else ""
+            raise TrainError(f"the run registry: {error}{advice}") from error
+
+
+@click.group(cls=_Registry)
 def command() -> None:
     """Look at runs, compare them, queue trainings."""
 
@@ -311,24 +323,5 @@ def sql(query: str, as_json: bool, runs: Path) -> None:
         print_rows(rows, columns)
 
 
-def main() -> None:
-    """Run the command; a user's errors go to stderr, one line each, with exit code 1."""
-    try:
-        command(prog_name="python -m train.runs")
-    except Exception as error:
-        from vqa_cache.errors import CacheError  # loads numpy, which `ls` has no other use for
-
-        if isinstance(error, sqlite3.DatabaseError):
-            remedy = "; mend it with: python -m train.runs rebuild"
-            advice = remedy if database.is_damage(error) else ""
-            click.echo(f"error: the run registry: {error}{advice}", err=True)
-        elif isinstance(error, TrainError | CacheError | OSError):
-            for line in str(error).splitlines():
-                click.echo(f"error: {line}", err=True)
-        else:
-            raise
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    command()

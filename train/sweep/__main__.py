@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from train.command_line import HELP, cache_option, json_option, run_command, runs_option
+from train.command_line import TrainingCommand, cache_option, json_option, runs_option
 from train.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 TRIALS = 32  # where --trials is not given
 
 
-@click.command(context_settings=HELP)
+@click.command(
+    cls=TrainingCommand,
+    kept="finished packs are kept",
+    stopped="finished packs are kept; the same command goes on",
+)
 @click.argument("words", nargs=-1, required=True, metavar="EXP... KEY=V1,V2...")
 @click.option("--trials", type=click.IntRange(min=1), help=f"Of each experiment; {TRIALS}.")
 @click.option(
@@ -136,11 +140,5 @@ def choose_trials(trials: int | None, sampler: str, grid_size: int | None) -> in
     return grid_size
 
 
-def main() -> None:
-    """Run the command; it can be stopped at any time."""
-    kept = "finished packs are kept; the same command goes on"
-    run_command(command, "train.sweep", stopped=kept)
-
-
 if __name__ == "__main__":
-    main()
+    command()

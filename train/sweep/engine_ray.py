@@ -20,12 +20,13 @@ import torch
 from rich.console import Console
 
 from train.engine.step import Precision
-from train.errors import Stopped, TrainError
+from train.errors import TrainError
 from train.loop.fit import Watch
 from train.loop.progress import say
 from train.sweep.engine import Data, Pack, train_one
 from train.sweep.pack import Outcome
 from vqa_cache.system.ray_cluster import connect, fetch
+from vqa_cache.system.signals import Stopped
 
 _RETRIES = 3  # of a pack whose process was lost
 _SECONDS_BETWEEN_LOOKS = 0.2

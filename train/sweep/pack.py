@@ -23,7 +23,7 @@ from train.engine.build import (
     trainable,
 )
 from train.engine.step import Precision, forward
-from train.errors import DivergedError, Stopped
+from train.errors import DivergedError
 from train.evaluation.evaluate import EVALUATION_BATCH, Outputs, batches_of, evaluated, gather
 from train.inputs.device import rng_devices
 from train.inputs.load import TrainingData
@@ -41,6 +41,7 @@ from train.losses import IGNORED
 from train.losses.cross_entropy import CrossEntropy
 from train.metrics.classification import compute
 from vqa_cache.keys import json_digest
+from vqa_cache.system.signals import Stopped
 
 Pruner = Literal["none", "halving"]
 Status = Literal["finished", "pruned", "diverged"]

@@ -8,6 +8,10 @@ import signal
 EXIT_STOPPED = 143
 
 
+class Stopped(Exception):
+    """A signal came, and what was under way is kept or given up. Nothing failed: no UserError."""
+
+
 class StopSignal:
     """Called, it says whether a signal came; a second signal exits at once.
 
