@@ -1,4 +1,4 @@
-"""Heads, fusions and the answer matrix: values, gradients, refusals, the cosine head's floor."""
+"""Heads and the answer matrix: values, gradients, refusals, the cosine head's floor."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from train import fusion, heads
+from train import heads
 from train.components import families
 from train.components.lookup import takes
 from train.errors import TrainError
-from train.fusion.concat import Concat
-from train.fusion.product import Product
 from train.heads.cosine import CosineHead
 from train.heads.linear import LinearHead
 from train.heads.mlp import MlpHead
@@ -21,7 +19,6 @@ from train.layers.answer_vectors import pairwise_cosines, prepare
 from train.losses.cross_entropy import CrossEntropy
 
 OPTIONS: dict[str, dict[str, Any]] = {"mlp": {"hidden": [8]}, "cosine": {"hidden": [8]}}
-SIZES = {"image": 6, "text": 3}
 
 
 def build(name: str, in_features: int = 5, answers: int = 4) -> torch.nn.Module:
@@ -43,54 +40,11 @@ def test_head_gives_a_logit_per_answer_and_every_weight_a_gradient(name: str) ->
     assert without == []
 
 
-@pytest.mark.parametrize("name", fusion.FUSIONS)
-@pytest.mark.parametrize("sizes", [SIZES, {"text": 3}])
-def test_fusion_has_the_width_it_says_and_passes_gradients(
-    name: str, sizes: dict[str, int]
-) -> None:
-    torch.manual_seed(0)
-    join = families.FUSION.find(name)(sizes)
-    inputs = {m: torch.randn(5, width, requires_grad=True) for m, width in sizes.items()}
-    fused = join(inputs)
-    assert fused.shape == (5, join.out_features)
-    fused.square().sum().backward()
-    for modality, tensor in inputs.items():
-        assert tensor.grad is not None, modality
-        assert (tensor.grad.abs().sum(dim=1) > 0).all(), modality
-
-
-def test_concat_puts_the_image_first() -> None:
-    inputs = {"image": torch.ones(2, 6), "text": torch.zeros(2, 3)}
-    assert Concat(SIZES)(inputs).tolist() == [[1.0] * 6 + [0.0] * 3] * 2
-
-
-@pytest.mark.parametrize(
-    ("activation", "expected"), [("tanh", math.tanh(2) * math.tanh(-3)), ("relu", 0), ("none", -6)]
-)
-def test_product_multiplies_projections(activation: Any, expected: float) -> None:
-    join = Product({"image": 1, "text": 1}, dim=1, activation=activation)
-    with torch.no_grad():
-        for projection in join.projections.values():
-            projection.weight.fill_(1)
-            projection.bias.fill_(0)
-    fused = join({"image": torch.tensor([[2.0]]), "text": torch.tensor([[-3.0]])})
-    assert fused.item() == pytest.approx(expected)
-
-
-def test_product_with_l2_keeps_directions_alone() -> None:
-    join = Product({"image": 4}, dim=9, activation="none", l2=True)
-    with torch.no_grad():
-        join.projections["image"].bias.zero_()
-    row = torch.randn(1, 4)
-    assert torch.allclose(join({"image": row}), join({"image": 5 * row}), atol=1e-6)
-    assert join({"image": row}).norm().item() == pytest.approx(3.0, rel=1e-5)
-
-
 @pytest.mark.parametrize(
     ("lookup", "kind", "known"),
     [
         (families.HEAD.find, "head", "cosine, linear, mlp"),
-        (families.FUSION.find, "fusion", "concat, product"),
+        (families.FUSION.find, "fusion", "concat, gmu, low_rank, product, sum"),
     ],
 )
 def test_unknown_name_lists_the_known_ones(lookup: Any, kind: str, known: str) -> None:

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+
+from train.fusion.fusion import Fusion
 
 
-class Concat(nn.Module):
+class Concat(Fusion):
     """The rows side by side: [batch, sum of widths]."""
 
-    def __init__(self, sizes: Mapping[str, int]) -> None:
-        super().__init__()
-        self.modalities = tuple(sizes)
-        self.out_features = sum(sizes.values())
+    def __init__(self, sizes: Mapping[str, int], **options: Any) -> None:
+        super().__init__(sizes, **options)
+        self.out_features = sum(self.sizes.values())
 
-    def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        rows = [inputs[modality] for modality in self.modalities]
+    def join(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        rows = [inputs[modality] for modality in self.sizes]
         if len(rows) == 1:
             return rows[0]
         joined = side_by_side(rows)
-        return torch.cat(rows, dim=1) if joined is None else joined
+        return torch.cat(rows, dim=-1) if joined is None else joined
 
 
 def side_by_side(rows: Sequence[torch.Tensor]) -> torch.Tensor | None:
     """The matrix whose neighbouring columns [batch, width] the tensors are; None if they are not,
     or a gradient flows through them."""
-    first, width = rows[0], sum(tensor.shape[1] for tensor in rows)
+    first, width = rows[0], sum(tensor.shape[-1] for tensor in rows)
     offset = first.storage_offset()
     for tensor in rows:
         same_memory = tensor.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()

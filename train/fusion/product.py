@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Literal
+from functools import reduce
 
 import torch
-from torch import nn
-from torch.nn import functional
+
+from train.fusion.projected import Projected
 
 
-class Product(nn.Module):
+class Product(Projected):
     """Each modality projected to `dim`, activated, then multiplied element by element.
 
     Antol et al. 2015 (arXiv:1505.00468) join image and question in this way. With `l2` each
@@ -18,35 +19,6 @@ class Product(nn.Module):
     the size they have without the normalisation.
     """
 
-    def __init__(
-        self,
-        sizes: Mapping[str, int],
-        *,
-        dim: int = 1024,
-        activation: Literal["tanh", "relu", "none"] = "tanh",
-        l2: bool = False,
-    ) -> None:
-        super().__init__()
-        if dim < 1:
-            raise ValueError(f"dim is {dim}; expected at least 1")
-        self.projections = nn.ModuleDict(
-            {modality: nn.Linear(width, dim) for modality, width in sizes.items()}
-        )
-        self.activation = activation
-        self.l2 = l2
-        self.out_features = dim
-
-    def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        product: torch.Tensor | None = None
-        for modality, projection in self.projections.items():
-            projected = self._activate(projection(inputs[modality]))
-            if self.l2:
-                projected = functional.normalize(projected, dim=-1)
-            product = projected if product is None else product * projected
-        assert product is not None
-        return product * self.out_features**0.5 if self.l2 else product
-
-    def _activate(self, projected: torch.Tensor) -> torch.Tensor:
-        if self.activation == "tanh":
-            return torch.tanh(projected)
-        return torch.relu(projected) if self.activation == "relu" else projected
+    def join(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        product = reduce(torch.mul, self.project(inputs))
+        return product * math.sqrt(self.out_features) if self.l2 else product

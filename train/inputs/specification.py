@@ -102,7 +102,8 @@ class Encoded:
 
     Attributes:
         vector: [b, d].
-        states: of its words or tokens, [b, t, d] with a mask; None where there are none.
+        states: of its words or tokens, [u, t, d] with a mask, and an index where several examples
+            share a question; None where there are none.
     """
 
     vector: torch.Tensor

@@ -17,9 +17,19 @@ from train.heads.linear import LinearHead
 from train.heads.mlp import MlpHead
 from train.lanes.layers import LaneBatchNorm, LaneDropout, LaneLinear, Streams
 from train.layers.dropout import Dropout
+from train.layers.transform import Transform
 
 # their forward works on [batch, width] and on [lanes, batch, width] alike
-STACKABLE = (AnswerModel, Concat, Product, LinearHead, MlpHead, CosineHead, nn.ModuleDict)
+STACKABLE = (
+    AnswerModel,
+    Transform,
+    Concat,
+    Product,
+    LinearHead,
+    MlpHead,
+    CosineHead,
+    nn.ModuleDict,
+)
 
 
 class LaneModel(nn.Module):

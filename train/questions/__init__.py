@@ -6,4 +6,8 @@ its signature says what it accepts (`given: Words`, `given: Tokens`). Its attrib
 Vector; `states`, the Tokens of its states or None.
 """
 
-QUESTIONS: dict[str, str] = {}
+QUESTIONS: dict[str, str] = {
+    "word_lstm": "train.questions.word_lstm:WordLstm",
+    "token_lstm": "train.questions.token_lstm:TokenLstm",
+    "attention_pool": "train.questions.attention_pool:AttentionPool",
+}
