@@ -133,7 +133,7 @@ def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
         "sede = 1: unknown key; did you mean seed?",
         "epochs = 3: unknown key; did you mean train.epochs?; known: seed, data_seed",
         "lr = 0.1: unknown key; did you mean optimizer.lr?",
-        "fusion.name: unknown fusion 'conkat'; did you mean concat?; known: concat, gmu, low_rank, ",
+        "fusion.name: unknown fusion 'conkat'; did you mean concat?; known: concat, gmu, ",
         "head.drop_out = 0.5: unknown key; did you mean dropout",
         "head.dropout = 'high': expected a valid number",
         "optimizer.lr = 'fast': expected a valid number",
