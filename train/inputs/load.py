@@ -40,7 +40,13 @@ from train.inputs.resident import (
     fit_normaliser,
     residence,
 )
-from train.inputs.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
+from train.inputs.vocabulary import (
+    Vocabulary,
+    count_answers,
+    most_frequent,
+    read_vocabulary,
+    spelt_apart,
+)
 from vqa_cache import CacheError, text_key
 from vqa_cache.cache import Cache
 from vqa_cache.keys import pack_keys
@@ -150,7 +156,11 @@ def load_data(
             modality: _with_vocabulary(digest_of(joined, {modality: table}), vocabulary)
             for modality, table in tables.items()
         },
-        notes=[*notes, *(note for part in parts.values() if (note := _note(part, vocabulary)))],
+        notes=[
+            *notes,
+            *spelt_apart(vocabulary),
+            *(note for part in parts.values() if (note := _note(part, vocabulary))),
+        ],
     )
 
 
