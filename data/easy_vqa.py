@@ -74,14 +74,11 @@ class EasyVqa:
 
     def splits(self) -> list[str]:
         require_folder(self)
-        return ordered_splits(path.parent.name for path in self.root.glob("*/questions.json"))
+        return ordered_splits(path.parent.name for path in self.root.glob("[!.]*/questions.json"))
 
     def annotated(self, split: str) -> bool:
         require_split(self, split)
         return True
-
-    def remarks(self, split: str) -> list[str]:
-        return []
 
     def expected_files(self) -> list[str]:
         return [

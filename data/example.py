@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+T = TypeVar("T", str, str | None)
 SPLIT_ORDER = ("train", "val", "test")
 
 
@@ -24,7 +26,8 @@ class Example:
     `images` are paths relative to the dataset's root with "/" separators, one for each of
     `image_ids`. `answer` is the majority answer, None where the split is unlabelled; the empty
     string is an answer like any other. `answers` holds all annotators' answers; a dataset with one
-    answer a question repeats that one. `question_id` None asks the cache for a stable hash.
+    answer a question repeats that one. `question_id` None asks the cache for a stable hash. Texts
+    are kept in Unicode's normal form NFC: "café" is one answer, however its accent was typed.
     """
 
     question_id: int | str | None
@@ -35,6 +38,11 @@ class Example:
     answers: tuple[str, ...] = ()
     question_type: str | None = None
     answer_type: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("question", "answer", "question_type", "answer_type"):
+            object.__setattr__(self, name, nfc(getattr(self, name)))
+        object.__setattr__(self, "answers", tuple(map(nfc, self.answers)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +71,6 @@ class Dataset(Protocol):
 
     def annotated(self, split: str) -> bool:
         """Whether the split has answers."""
-
-    def remarks(self, split: str) -> list[str]:
-        """What may be a mistake in the files of a split, one line each."""
 
     def expected_files(self) -> list[str]:
         """Glob patterns, relative to `root`, of the files that a complete copy holds."""
@@ -110,10 +115,15 @@ def is_id(value: object) -> bool:
     return isinstance(value, int | str) and not isinstance(value, bool)
 
 
+def nfc(text: T) -> T:
+    """A text in the normal form that is compared, keyed and encoded; None stays None."""
+    return text if text is None else unicodedata.normalize("NFC", text)
+
+
 def majority(answers: Iterable[str]) -> str:
     """The most frequent answer; of several, the one that comes first."""
     counts: dict[str, int] = {}
-    for answer in answers:
+    for answer in map(nfc, answers):
         counts[answer] = counts.get(answer, 0) + 1
     # max keeps the first of equals, and a dict keeps the order of first appearance
     return max(counts, key=counts.__getitem__)

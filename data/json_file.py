@@ -35,5 +35,10 @@ def read_json(
             f"{path}: truncated or invalid JSON at line {error.lineno} column {error.colno} "
             f"({len(text):,} characters read); expected {expected}; get the file again"
         ) from None
+    except ValueError:
+        raise DatasetError(
+            f"{path}: holds a number of thousands of digits; expected {expected}; "
+            "get the file again"
+        ) from None
     except RecursionError:
         raise DatasetError(f"{path}: JSON nested too deep; expected {expected}") from None

@@ -98,9 +98,6 @@ class Vqa2:
         require_split(self, split)
         return self._annotations_file(split) is not None
 
-    def remarks(self, split: str) -> list[str]:
-        return []
-
     def expected_files(self) -> list[str]:
         files = []
         for split in ("train", "val", "test"):
@@ -203,6 +200,9 @@ def _malformed_annotation(entry: Any) -> str | None:
     answers = entry.get("answers", [])
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
         return "has malformed answers, expected a list of objects with a text 'answer'"
+    for name in ("question_type", "answer_type"):
+        if not isinstance(entry.get(name), str | None):
+            return f"has {name} {entry[name]!r}, expected a text"
     chosen = entry.get("multiple_choice_answer")
     if chosen is not None and not isinstance(chosen, str):
         return f"has multiple_choice_answer {chosen!r}, expected a text"

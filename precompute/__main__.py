@@ -54,7 +54,7 @@ from vqa_cache.system.signals import StopSignal
     show_default="one a core",
     help="Threads that hash and decode.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many examples a split.")
+@click.option("--limit", type=click.IntRange(1, 2**31), help="At most so many examples a split.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local")
 @click.option(
     "--on-error",

@@ -25,6 +25,7 @@ from precompute.plan import PlannedShard
 from vqa_cache.keys import image_key
 from vqa_cache.shard import ShardWriter
 from vqa_cache.system.durable import removed_on_error
+from vqa_cache.system.lines import one_line
 from vqa_cache.system.signals import Stopped
 from vqa_cache.table import Table
 
@@ -196,7 +197,7 @@ class Worker:
         # the record keeps the reason without the path, which belongs to one machine
         if not self.skip_errors:
             raise ItemError(
-                f"{self.encoder.modality} {source}: {error}; to leave such items out: "
+                f"{self.encoder.modality} {one_line(source)}: {error}; to leave such items out: "
                 "--on-error skip"
             )
         writer.failed[position] = error

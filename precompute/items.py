@@ -18,8 +18,9 @@ from precompute.errors import ItemError
 from vqa_cache.arrays import text_arrays
 from vqa_cache.examples import Columns
 from vqa_cache.keys import image_key, nfc, pack_keys, text_key
-from vqa_cache.memo import Memo, Stat, file_stat
+from vqa_cache.memo import Memo, Stat, file_stat, is_settled
 from vqa_cache.records.split import Skipped
+from vqa_cache.system.lines import one_line
 
 
 class Positions:
@@ -105,7 +106,7 @@ def collect_split(
             skipped.append(Skipped("image", shown, error))
         else:
             raise ItemError(
-                f"{dataset.name}/{split}: image {dataset.root / path}: {error}; "
+                f"{dataset.name}/{split}: image {one_line(dataset.root / path)}: {error}; "
                 "to leave such images out: --on-error skip"
             )
     for text in dict.fromkeys(example.question for example in examples):
@@ -163,12 +164,14 @@ class ImageHashing:
                 known = self._known.get(file)
                 if known is not None and known[0] == stat:
                     return path, known[1], ""
+                settled = is_settled(stat)
                 key = image_key(file)
             except OSError as error:
                 return path, None, f"cannot be read ({error.strerror})"
             except ValueError:
                 return path, None, "cannot be read (not a path that a file can have)"
-            new.append((file, stat, key))
+            if settled:
+                new.append((file, stat, key))
             return path, key, ""
 
         with ThreadPoolExecutor(self._workers) as pool:

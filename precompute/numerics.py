@@ -40,11 +40,18 @@ class Numerics:
         try:
             with self.computing(encoder.device):
                 return encoder.copies.to_host(encoder.encode(prepared).float())
-        except torch.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_memory(error):
+                raise
+            other = (
+                ""
+                if encoder.device.type == "cpu"
+                else (", or encode on the CPU: CUDA_VISIBLE_DEVICES= in front of the command")
+            )
             raise OutOfMemoryError(
                 f"encoder {encoder.spec}: {device_name(encoder.device)} has no memory for a batch "
                 f"of {len(prepared)}; free its memory, begin the table with a smaller "
-                "--batch-size, or encode on the CPU: CUDA_VISIBLE_DEVICES= in front of the command"
+                f"--batch-size{other}"
             ) from error
 
     @contextmanager
@@ -59,6 +66,12 @@ class Numerics:
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
         with torch.inference_mode(), exact, autocast:
             yield
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether memory ended; on a CPU torch has no error of its own for it."""
+    own = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return own or "can't allocate memory" in str(error)
 
 
 def to_stored(rows: torch.Tensor, dtype: str) -> torch.Tensor:

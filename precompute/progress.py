@@ -14,6 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vqa_cache.system.lines import one_line
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -29,7 +31,7 @@ class ConsoleReporter:
 
     def say(self, line: str) -> None:
         """One line."""
-        self.console.print(line, markup=False)
+        self.console.print(one_line(line), markup=False)
 
     def begin(self, table: str, total: int, done: int) -> None:
         """Encoding begins; the count starts at what is there already."""

@@ -74,6 +74,11 @@ class OpenedTable:
         from vqa_cache.system.device import choose_device
 
         encoder, numerics = self.encoder(), Numerics(self.table.record.computed_in)
+        if encoder.identity(self.table.dtype).id != self.table.id:  # remembered by files' times
+            raise RefusedError(
+                f"encoder {self.spec}: its files hold another encoder now than the one that table "
+                f"{self.table.name} was begun with; say --rehash, which begins another table"
+            )
         encoder.to(choose_device())
         if not self._begun_now:
             check_drift(self.table, encoder, numerics)

@@ -11,6 +11,7 @@ from precompute.errors import ItemError
 from vqa_cache.cache import Cache
 from vqa_cache.keys import Keys, unpack_keys
 from vqa_cache.system.durable import write_file
+from vqa_cache.withdrawals import withdrawn_images
 
 COUNT = 64
 LONGER_SIDE = 96  # pixels
@@ -32,7 +33,7 @@ def write_thumbnails(
     """
     folder = cache.path / "thumbnails"
     folder.mkdir(exist_ok=True)
-    withdrawn = {key for table in cache.tables.values() for key in table.withdrawn}
+    withdrawn = withdrawn_images(cache)
     wanted = [key for key in unpack_keys(keys[:COUNT]) if key not in withdrawn]
     targets = {folder / f"{key.hex()}.jpg": images[key] for key in wanted}
     missing = [(target, path) for target, path in targets.items() if not target.exists()]

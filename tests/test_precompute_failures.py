@@ -97,7 +97,7 @@ def test_an_unreadable_image(
     [(key, why)] = table.failed.items()
     assert key == image_key(path)
     assert str(stage1.data) not in why
-    told_by = stage1._warm("info", stage1.cache, "--json", module="vqa_cache")
+    told_by = stage1._warm("info", "--cache", stage1.cache, "--json", module="vqa_cache")
     assert json.loads(told_by.stdout)[0]["failed"] == {key.hex(): why}
     assert stage1.problems() == []
     # recorded, so not tried again, and nothing raises any more

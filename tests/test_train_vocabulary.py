@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 
 from train.errors import TrainError
-from train.inputs.vocabulary import (
-    Vocabulary,
-    count_answers,
-    most_frequent,
-    read_vocabulary,
-    spelt_apart,
-)
+from train.inputs.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
 
 TEXTS = ["red", "blue", "", "a dog", "dog"]
 
@@ -75,13 +69,3 @@ def test_vocabulary_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(TrainError, match="the file has no line"):
         read_vocabulary(tmp_path / "empty.txt", k=2)
-
-
-def test_classes_that_differ_in_spelling_alone_are_told() -> None:
-    [told] = spelt_apart(Vocabulary(("yes", "no", "Yes", "yes ", "YES"), False, "wrong"))
-    assert told == (
-        "4 classes are 1 answers in several spellings ('yes', 'Yes', 'yes ', 'YES'); "
-        "answers.normalise=vqa makes one class of each"
-    )
-    assert spelt_apart(Vocabulary(("yes", "no"), False, "wrong")) == []
-    assert spelt_apart(Vocabulary(("yes", "no"), True, "wrong")) == []

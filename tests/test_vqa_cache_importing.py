@@ -348,7 +348,7 @@ def broken(folder: Path, case: str) -> tuple[Any, ...]:
         ("fewer ids", "4 rows, but 3 ids"),
         ("two ids files", "2 --ids for 1 files"),
         ("uneven", "row 1 ('00000000000000000000000000000001'): float32[2, 4], expected numbers"),
-        ("texts", "row 0 ('00000000000000000000000000000000'): <U1[1], expected numbers"),
+        ("texts", "row 0 ('00000000000000000000000000000000'): <U1[], expected numbers"),
         ("overflow", " is too large for float16; store it as --dtype bf16 or fp32"),
         ("not a number", "has values that are not finite; mend them there"),
         ("no width", "holds no value"),

@@ -11,7 +11,10 @@ from click.testing import CliRunner, Result
 from conftest import begin, commit, numbered_keys
 from test_vqa_cache_examples import columns, write
 
+import vqa_cache
 from vqa_cache.__main__ import main
+from vqa_cache.cache import create_cache
+from vqa_cache.errors import NotACacheError
 
 
 def run(*arguments: object) -> Result:
@@ -47,18 +50,18 @@ def test_ls_json(root: Path) -> None:
 
 
 def test_info(root: Path) -> None:
-    result = run("info", root, "layer2")
+    result = run("info", "layer2", "--cache", root)
     assert result.exit_code == 0
     failed = numbered_keys(2)[1].hex()
     assert f'failed: {{"{failed}": "truncated [1/2]"}}' in result.stdout
     assert "precision: fp32" in result.stdout
     assert "text/" not in result.stdout
-    [described] = json.loads(run("info", root, "layer2", "--json").stdout)
+    [described] = json.loads(run("info", "layer2", "--cache", root, "--json").stdout)
     assert described["failed"] == {failed: "truncated [1/2]"}
     assert described["row_shape"] == [4]
     assert "rows" not in described["canaries"]
     assert described["identity"]["tap"] == "layer2"
-    assert len(json.loads(run("info", root, "--json").stdout)) == 2
+    assert len(json.loads(run("info", "--cache", root, "--json").stdout)) == 2
 
 
 def test_verify(root: Path) -> None:
@@ -78,9 +81,9 @@ def test_verify(root: Path) -> None:
     assert len(json.loads(result.stdout)["problems"]) == 1
 
 
-@pytest.mark.parametrize("command", ["ls", "info", "verify"])
+@pytest.mark.parametrize("command", ["ls", "info", "verify", "gc"])
 def test_no_cache_is_one_line(tmp_path: Path, command: str) -> None:
-    result = run(command, tmp_path / "none")
+    result = run(command, "--cache", tmp_path / "none")
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr.startswith("error: ")
@@ -102,7 +105,7 @@ def test_a_copy_inside_its_source_is_refused(root: Path) -> None:
 
 
 def test_an_unknown_table_lists_the_known(root: Path) -> None:
-    result = run("info", root, "vit")
+    result = run("info", "vit", "--cache", root)
     assert result.exit_code == 1
     assert result.stderr.startswith(
         "error: no table named 'vit'; the cache has: image/timm.resnet18"
@@ -112,6 +115,26 @@ def test_an_unknown_table_lists_the_known(root: Path) -> None:
 @pytest.mark.parametrize("arguments", [["nothing"], ["ls", "--nothing"], ["info", "a", "b", "c"]])
 def test_wrong_usage(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
+
+
+def test_every_command_takes_the_cache_alike(root: Path) -> None:
+    """The table first, where a command is about one; the cache by --cache, or alone where it is
+    what the command is about."""
+    for command in ("ls", "verify", "gc"):
+        assert run(command, root).stdout == run(command, "--cache", root).stdout != ""
+        told = run(command, root, "--cache", root)
+        assert (told.exit_code, "two caches named" in told.stderr) == (2, True)
+    for command in main.commands:
+        assert "-h, --help" in run(command, "-h").stdout
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800"])
+def test_a_cache_that_is_no_path_is_one_line(name: str) -> None:
+    for make in (vqa_cache.open, create_cache):
+        with pytest.raises(NotACacheError, match=r"is no path that a folder can have$") as caught:
+            make(name)
+        str(caught.value).encode()
+    assert run("ls", "a\udcff").exit_code == 1
 
 
 def test_one_damaged_split_does_not_hide_the_rest(root: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from vqa_cache.memo import Memo, file_stat
 
-STAT = (10, 20, 30)
+STAT = (10, 20, 30, 40)
 
 
 def filled(path: Path) -> None:

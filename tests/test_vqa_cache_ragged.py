@@ -268,5 +268,5 @@ def test_a_ragged_table_tells_its_size(tmp_path: Path) -> None:
     assert table.row_index(np.frombuffer(text_key(TEXTS[0]), np.uint8)[None]).tolist() == [0]
     listed = CliRunner().invoke(main, ["ls", str(root)]).stdout
     assert "*x4" in listed
-    told = json.loads(CliRunner().invoke(main, ["info", str(root), "--json"]).stdout)[0]
+    told = json.loads(CliRunner().invoke(main, ["info", "--cache", str(root), "--json"]).stdout)[0]
     assert (told["ragged"], told["tokens"], told["bytes"], told["rows"]) == (True, 9, 72, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from vqa_cache.containers import Container
 from vqa_cache.dtypes import SHORT_NAMES
 from vqa_cache.errors import CacheError
 from vqa_cache.system.commands import Group, cache_option, json_option
-from vqa_cache.system.durable import remove
+from vqa_cache.system.durable import remove, remove_stale_temporaries
+from vqa_cache.system.lines import one_line
 from vqa_cache.table import Table
 from vqa_cache.tools.explain import explain, in_words
 from vqa_cache.tools.exporting import export_table
@@ -27,11 +29,22 @@ from vqa_cache.tools.garbage import find_garbage
 from vqa_cache.tools.importing import KEY_BY, collect, import_table, key_function, open_sources
 from vqa_cache.tools.transfer import copy_split, copy_table, copy_thumbnails
 from vqa_cache.tools.verify import verify
-from vqa_cache.withdrawals import chosen_keys, withdraw
+from vqa_cache.withdrawals import chosen_keys, drop_thumbnails, withdraw
 
-cache_argument: Callable[..., Any] = click.argument(
-    "cache", default=Path("cache"), type=click.Path(file_okay=False, path_type=Path)
-)
+
+def cache_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The cache itself is what the command is about, so it may stand alone: `verify CACHE` is
+    `verify --cache CACHE`."""
+    place = click.Path(path_type=Path)
+    named = click.option("--cache", type=place, help="The same as CACHE.  [default: cache]")
+
+    @functools.wraps(command)
+    def chosen(folder: Path | None, cache: Path | None, **rest: Any) -> Any:
+        if folder is not None and cache is not None:
+            raise click.UsageError(f"two caches named: {folder} and --cache {cache}")
+        return command(cache=folder or cache or Path("cache"), **rest)
+
+    return click.argument("folder", metavar="[CACHE]", required=False, type=place)(named(chosen))
 
 
 @click.group(cls=Group)
@@ -68,10 +81,10 @@ def ls(cache: Path, as_json: bool) -> None:
 
 
 @main.command()
-@cache_argument
 @click.argument("table", required=False)
+@cache_option
 @json_option
-def info(cache: Path, table: str | None, as_json: bool) -> None:
+def info(table: str | None, cache: Path, as_json: bool) -> None:
     """Tell all about one TABLE (its name or a unique part of it), or about every one."""
     opened = open_cache(cache)
     chosen = [opened.tables[table]] if table else list(opened.tables.values())
@@ -120,7 +133,7 @@ def verify_command(cache: Path, quick: bool, as_json: bool) -> None:
         click.echo(json.dumps({"problems": problems}))
     else:
         for problem in problems:
-            click.echo(problem)
+            click.echo(one_line(problem))
         if not problems:
             click.echo(f"{cache}: every record and {'file size' if quick else 'byte'} is right")
     sys.exit(1 if problems else 0)
@@ -168,15 +181,14 @@ def withdraw_command(
     """Serve rows of TABLE no more, nor encode them again. Their bytes stay in the shards; small
     pictures of withdrawn images are deleted."""
     opened = open_cache(cache)
+    remove_stale_temporaries(opened.path)  # of a withdrawal that was interrupted
     chosen = opened.tables[table]
     wanted = chosen_keys(chosen.modality, keys=keys, images=images, texts=texts)
     if not wanted:
         raise click.UsageError("name what to withdraw: --keys FILE, --image PATH or --text TEXT")
     before = len(chosen)
     withdraw(chosen.folder, chosen.id, wanted, reason)
-    for key in wanted:
-        if picture := opened.thumbnail(key.hex()):
-            remove(picture)
+    drop_thumbnails(open_cache(cache))
     after = len(Table(chosen.folder))
     told = {"table": chosen.name, "keys": len(set(wanted)), "rows": before - after, "left": after}
     if as_json:
@@ -206,7 +218,7 @@ def gc(cache: Path, yes: bool, minutes: float, as_json: bool) -> None:
         click.echo(json.dumps({"deleted": yes, "bytes": size, "garbage": listed}))
         return
     for item in found:
-        click.echo(f"{item.path}: {item.why}, {item.bytes:,} bytes")
+        click.echo(f"{one_line(item.path)}: {item.why}, {item.bytes:,} bytes")
     done = "deleted" if yes else "would be deleted: say --yes" if found else "to delete"
     click.echo(f"{len(found):,} items, {size / 1e6:,.1f} MB {done}")
 
@@ -228,6 +240,7 @@ def copy_command(
     if tables:
         chosen = [opened.tables[name] for name in tables.split(",")]
     goal = create_cache(target)
+    remove_stale_temporaries(goal.path)  # of a copy that was interrupted
     done = [copy_table(table, goal, container) for table in chosen]
     done += [copy_split(opened, name, goal) for name in opened.splits]
     thumbnails = copy_thumbnails(opened, goal)
@@ -273,6 +286,7 @@ def import_command(
     sources = open_sources(kind, paths, ids, column)
     chosen = {tap: collect(rows, key_of, skip=on_error == "skip") for tap, rows in sources.items()}
     opened = create_cache(cache)
+    remove_stale_temporaries(opened.path)  # of an import that was interrupted
     told: list[dict[str, Any]] = []
     for tap, (items, left_out) in chosen.items():
         table = import_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -14,6 +15,7 @@ from vqa_cache.examples import Split, current_record, read_split
 from vqa_cache.records.record import CacheRecord, encode_record, read_record
 from vqa_cache.records.table import StoredSpec
 from vqa_cache.system.durable import create_file, is_temporary
+from vqa_cache.system.lines import one_line
 from vqa_cache.table import Table
 
 if TYPE_CHECKING:
@@ -209,6 +211,19 @@ def _difference(wanted: StoredSpec, stored: StoredSpec) -> str:
     return ", ".join(parts)
 
 
+def _as_path(path: str | Path) -> Path:
+    """A path that a system call takes. Raises NotACacheError."""
+    try:
+        os.fsencode(path)
+    except ValueError:  # a lone surrogate
+        valid = False
+    else:
+        valid = "\0" not in str(path)
+    if not valid:
+        raise NotACacheError(f"{one_line(path)}: is no path that a folder can have")
+    return Path(path)
+
+
 def open_cache(path: str | Path) -> Cache:
     """Open a cache for reading.
 
@@ -216,7 +231,7 @@ def open_cache(path: str | Path) -> Cache:
         NotACacheError: there is none at this path.
         NewerFormatError: it was written by a newer version of this project.
     """
-    root = Path(path)
+    root = _as_path(path)
     try:
         read_record(root / "CACHE.json", CacheRecord)
     except (FileNotFoundError, NotADirectoryError):
@@ -234,7 +249,7 @@ def create_cache(path: str | Path) -> Cache:
     Raises:
         NotACacheError: the folder holds other things.
     """
-    root = Path(path)
+    root = _as_path(path)
     record = root / "CACHE.json"
     if not record.exists():
         taken = root.exists() and (

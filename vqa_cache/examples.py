@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from vqa_cache import arrays
 from vqa_cache.containers import ArrayLayout, lay_out
+from vqa_cache.contents import check_edges, check_positions, check_texts
 from vqa_cache.errors import DamagedError
 from vqa_cache.keys import Keys, canonical_json
 from vqa_cache.records.record import encode_record
@@ -205,22 +206,45 @@ def _content(columns: Columns, rest: dict[str, Any]) -> str:
 
 
 def read_split(folder: Path, record: SplitRecord) -> Split:
-    """Read the columns that a record describes. Raises DamagedError."""
+    """Read the columns that a record describes. Raises DamagedError: a file differs from the
+    record, or positions and offsets in it lead nowhere."""
 
     def column(name: str) -> Column:
         return arrays.read_array(folder, record, name)
 
+    def what(name: str) -> str:
+        return f"{folder / record.path(name)}: {name}"
+
+    def lazy_texts(name: str) -> arrays.Texts:
+        joined, edges = column(f"{name}_bytes"), column(f"{name}_offsets")
+        check_texts(joined, edges, what(f"{name}_offsets"))
+        return arrays.Texts(joined, edges)
+
     def texts(name: str) -> list[str]:
-        return arrays.read_texts(column(f"{name}_bytes"), column(f"{name}_offsets"))
+        return list(lazy_texts(name))
+
+    def positions_in(name: str, count: int, *, none: bool = True) -> Column:
+        found = column(name)
+        check_positions(found, count, what(name), none=none)
+        return found
+
+    def edges_of(name: str, elements: Column, *, least: int = 0) -> Column:
+        found = column(name)
+        check_edges(found, len(elements), what(name), least=least)
+        return found
 
     def ids(name: str) -> Column:
         if name in record.arrays:
             return column(name)
         return np.array(texts(name), dtype=object)
 
-    positions, image_lists = column("image_positions"), None
+    image_keys, question_keys = column("image_keys"), column("question_keys")
+    answer_texts = texts("answer_text")
+    answers = positions_in("answers", len(answer_texts), none=False)
+    question_types, answer_types = texts("question_type_text"), texts("answer_type_text")
+    positions, image_lists = positions_in("image_positions", len(image_keys)), None
     if "image_offsets" in record.arrays:
-        image_lists = (positions, column("image_offsets"))
+        image_lists = (positions, edges_of("image_offsets", positions, least=1))
         positions = positions[image_lists[1][:-1]]
     return Split(
         name=record.name,
@@ -230,18 +254,18 @@ def read_split(folder: Path, record: SplitRecord) -> Split:
         skipped=record.skipped,
         question_id=ids("question_id"),
         image_id=ids("image_id"),
-        image_keys=column("image_keys"),
+        image_keys=image_keys,
         image_positions=positions,
         image_lists=image_lists,
-        question_keys=column("question_keys"),
-        question_positions=column("question_positions"),
-        question_texts=arrays.Texts(column("question_text_bytes"), column("question_text_offsets")),
-        answer_texts=texts("answer_text"),
-        answer=column("answer"),
-        answers=column("answers"),
-        answers_offsets=column("answers_offsets"),
-        question_types=texts("question_type_text"),
-        question_type=column("question_type"),
-        answer_types=texts("answer_type_text"),
-        answer_type=column("answer_type"),
+        question_keys=question_keys,
+        question_positions=positions_in("question_positions", len(question_keys), none=False),
+        question_texts=lazy_texts("question_text"),
+        answer_texts=answer_texts,
+        answer=positions_in("answer", len(answer_texts)),
+        answers=answers,
+        answers_offsets=edges_of("answers_offsets", answers),
+        question_types=question_types,
+        question_type=positions_in("question_type", len(question_types)),
+        answer_types=answer_types,
+        answer_type=positions_in("answer_type", len(answer_types)),
     )

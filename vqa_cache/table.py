@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vqa_cache.arrays import check_files, read_array, read_texts
+from vqa_cache.contents import check_edges, check_texts
 from vqa_cache.dtypes import map_tensor, torch_type
 from vqa_cache.errors import CacheError, DamagedError, KeyNotFoundError
 from vqa_cache.key_index import KeyIndex, first_occurrences
@@ -197,7 +198,10 @@ class Table:
     def offsets(self, number: int) -> Whole:
         """Where the rows of one shard of a ragged table begin and end among its tokens, int64
         [rows + 1]. Raises DamagedError."""
-        edges = read_array(self.folder, self.shards[number], "offsets")
+        record = self.shards[number]
+        edges = read_array(self.folder, record, "offsets")
+        tokens = record.arrays["rows"].shape[0]
+        check_edges(edges, tokens, f"{self.folder / record.path('offsets')}: offsets")
         return edges.astype(np.int64, copy=False)
 
     def tensor(self) -> torch.Tensor:
@@ -310,14 +314,14 @@ class Table:
         if self.modality != "text":
             raise CacheError(f"table {self.name}: holds images, it has no texts")
         _, shard, row = self._live
-        per_shard = [
-            read_texts(
-                read_array(self.folder, record, "texts"),
-                read_array(self.folder, record, "text_offsets"),
-            )
-            for record in self.shards
-        ]
+        per_shard = [self._texts(record) for record in self.shards]
         return [per_shard[s][r] for s, r in zip(shard.tolist(), row.tolist(), strict=True)]
+
+    def _texts(self, record: ShardRecord) -> list[str]:
+        joined = read_array(self.folder, record, "texts")
+        edges = read_array(self.folder, record, "text_offsets")
+        check_texts(joined, edges, f"{self.folder / record.path('text_offsets')}: text_offsets")
+        return read_texts(joined, edges)
 
     def specs(self) -> list[StoredSpec]:
         """The encoder specs that resolved to this table; an invalid record counts as absent."""

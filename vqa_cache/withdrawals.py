@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vqa_cache.errors import CacheError, DamagedError
 from vqa_cache.keys import image_key, text_key
 from vqa_cache.records.names import HEX_32
 from vqa_cache.records.record import encode_record, read_record
 from vqa_cache.records.shard import WithdrawalRecord
-from vqa_cache.system.durable import write_file
+from vqa_cache.system.durable import remove, write_file
+
+if TYPE_CHECKING:
+    from vqa_cache.cache import Cache
 
 _FOLDER = "withdrawn"
 _KEY = re.compile(r"[0-9a-fA-F]{32}")
@@ -70,6 +74,19 @@ def withdrawn_keys(folder: Path, table_id: str) -> dict[bytes, str]:
         for key in record.split_keys():
             found.setdefault(key, f"withdrawn: {record.reason}")
     return found
+
+
+def withdrawn_images(cache: Cache) -> set[bytes]:
+    """Keys of images that any table of a cache withdrew. Raises DamagedError."""
+    tables = [table for table in cache.tables.values() if table.modality == "image"]
+    return {key for table in tables for key in table.withdrawn}
+
+
+def drop_thumbnails(cache: Cache) -> None:
+    """Delete the small pictures of withdrawn images, which none may have. Raises DamagedError."""
+    for key in withdrawn_images(cache):
+        if picture := cache.thumbnail(key.hex()):
+            remove(picture)
 
 
 def withdrawal_paths(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from data.image_formats import IMAGE_FORMATS
 from precompute.errors import ItemError
 
 # part of every image encoder's preprocessing, and so of its identity
@@ -26,7 +27,7 @@ def open_image(path: str, *, at_least: int | None = None) -> Image.Image:
             whose range nothing tells.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=IMAGE_FORMATS) as file:
             if at_least is not None:
                 file.draft("RGB", (at_least, at_least))
             return _rgb(ImageOps.exif_transpose(file))

@@ -253,6 +253,6 @@ def _data_config(spec: EncoderSpec, module: torch.nn.Module) -> dict[str, Any]:
         data["interpolation"] = spec.options["interpolation"]
     if "crop_pct" in spec.options:
         data["crop_pct"] = number_option(spec, "crop_pct")
-        if not 0 < data["crop_pct"] <= 1:
-            raise EncoderError(f"encoder {spec}: crop_pct: expected a number above 0, at most 1")
+        if not 0.1 <= data["crop_pct"] <= 1:  # the picture is resized to size / crop_pct
+            raise EncoderError(f"encoder {spec}: crop_pct: expected a number from 0.1 to 1")
     return data

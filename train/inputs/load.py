@@ -40,13 +40,7 @@ from train.inputs.resident import (
     fit_normaliser,
     residence,
 )
-from train.inputs.vocabulary import (
-    Vocabulary,
-    count_answers,
-    most_frequent,
-    read_vocabulary,
-    spelt_apart,
-)
+from train.inputs.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
 from vqa_cache import CacheError, text_key
 from vqa_cache.cache import Cache
 from vqa_cache.keys import pack_keys
@@ -156,11 +150,7 @@ def load_data(
             modality: _with_vocabulary(digest_of(joined, {modality: table}), vocabulary)
             for modality, table in tables.items()
         },
-        notes=[
-            *notes,
-            *spelt_apart(vocabulary),
-            *(note for part in parts.values() if (note := _note(part, vocabulary))),
-        ],
+        notes=[*notes, *(note for part in parts.values() if (note := _note(part, vocabulary)))],
     )
 
 

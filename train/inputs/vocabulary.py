@@ -16,8 +16,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from data.answers import normalise, same_when_normalised
+from data.answers import normalise
 from train.errors import TrainError
+from vqa_cache.keys import nfc
 
 OTHER = "other"
 Other = Literal["wrong", "class", "drop"]
@@ -94,7 +95,7 @@ def read_vocabulary(
 ) -> Vocabulary:
     """The first k answers of a text file with one answer a line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = nfc(path.read_text(encoding="utf-8-sig")).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise TrainError(
             f"answers.vocabulary = {str(path)!r}: cannot be read ({error}); expected 'train' or a "
@@ -112,15 +113,3 @@ def _vocabulary(texts: Iterable[str], *, normalised: bool, other: Other) -> Voca
     if other == "class" and OTHER not in answers:
         answers.append(OTHER)
     return Vocabulary(tuple(answers), normalised, other)
-
-
-def spelt_apart(vocabulary: Vocabulary) -> list[str]:
-    """A line where classes differ in spelling alone, and the key that joins them."""
-    groups = [group for group in same_when_normalised(vocabulary.answers) if len(group) > 1]
-    if not groups or vocabulary.normalised:
-        return []
-    named = ", ".join(map(repr, groups[0]))
-    return [
-        f"{sum(map(len, groups)):,} classes are {len(groups):,} answers in several spellings "
-        f"({named}); answers.normalise=vqa makes one class of each"
-    ]

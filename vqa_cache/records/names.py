@@ -7,15 +7,14 @@ user of records may then put it behind a folder.
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from vqa_cache.system.durable import is_temporary
+from vqa_cache.system.lines import is_obeyed
 
 HEX_16 = re.compile(r"[0-9a-f]{16}")
 HEX_32 = re.compile(r"[0-9a-f]{32}")
 HEX_64 = re.compile(r"[0-9a-f]{64}")
 _LONGEST = 255  # bytes: of a name on the usual file systems
-_UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogates, line separators
 
 
 def is_part(name: str) -> bool:
@@ -25,7 +24,7 @@ def is_part(name: str) -> bool:
         name not in ("", ".", "..")
         and "/" not in name
         and not is_temporary(name)
-        and not any(unicodedata.category(letter) in _UNSEEN for letter in name)
+        and not any(map(is_obeyed, name))
         and len(name.encode()) <= _LONGEST
     )
 
@@ -38,8 +37,7 @@ def is_path(name: str) -> bool:
 def as_part(text: str) -> str:
     """A text as `is_part` wants it: what may not be in a name is written as its code point."""
     letters = (
-        f"u{ord(letter):04x}" if unicodedata.category(letter) in _UNSEEN else letter
-        for letter in text.replace("/", "--")
+        f"u{ord(letter):04x}" if is_obeyed(letter) else letter for letter in text.replace("/", "--")
     )
     name = "".join(letters)
     return name if is_part(name) else f"_{name}".rstrip(".")[: _LONGEST // 4] or "_"

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from vqa_cache.errors import UserError
+from vqa_cache.system.lines import one_line
 from vqa_cache.system.signals import EXIT_STOPPED, Stopped
 
 cache_option: Callable[..., Any] = click.option(
@@ -55,6 +56,9 @@ class _Border(click.Command):
         except Stopped as stopped:
             click.echo("; ".join(filter(None, (str(stopped), self.stopped))), err=True)
             sys.exit(EXIT_STOPPED)
+        except MemoryError as error:
+            told = f"memory ended ({error})" if str(error) else "memory ended"
+            _fail("; ".join(filter(None, (told, self.kept))))
         except OSError as error:  # a disk that is full, a folder that may not be written
             where = f"{error.filename}: " if error.filename else ""
             what = error.strerror or str(error).partition("\n")[0]  # h5py's have no strerror
@@ -67,7 +71,7 @@ class _Border(click.Command):
 
 def _fail(text: str) -> None:
     for line in text.splitlines() or [""]:
-        click.echo(f"error: {line}", err=True)
+        click.echo(f"error: {one_line(line)}", err=True)
     sys.exit(1)
 
 

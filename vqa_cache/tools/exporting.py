@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from vqa_cache.arrays import text_arrays
 from vqa_cache.dtypes import raw_rows
+from vqa_cache.errors import CacheError
 from vqa_cache.keys import canonical_json, unpack_keys
 from vqa_cache.ragged import Whole
 from vqa_cache.records.record import stamped
@@ -20,6 +22,11 @@ from vqa_cache.table import Table
 from vqa_cache.tools.foreign import pyarrow_parquet
 
 _ROWS_AT_ONCE = 256
+_WRITTEN = {
+    "npy": ("rows.npy", "offsets.npy", "keys.txt", "texts.json", "table.json"),
+    "parquet": ("rows.parquet",),
+    "safetensors": ("rows.safetensors",),
+}
 _SAFETENSORS = {
     "float16": "F16",
     "float32": "F32",
@@ -37,8 +44,14 @@ def export_table(table: Table, kind: str, folder: Path) -> list[Path]:
 
     Raises:
         DamagedError: a shard is missing or too short.
-        CacheError: parquet without pyarrow.
+        CacheError: parquet without pyarrow; a file of a name that would be written is there, which
+            only whoever made it may delete.
     """
+    for name in _WRITTEN[kind]:
+        if os.path.lexists(folder / name):
+            raise CacheError(
+                f"{folder / name}: is there already; delete it, or name another folder"
+            )
     folder.mkdir(parents=True, exist_ok=True)
     return EXPORTS[kind](table, folder)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,16 +46,16 @@ Ids = list[str] | None
 
 @contextmanager
 def one_line(path: Path | str, expected: str) -> Iterator[None]:
-    """Turn whatever a broken file makes a library raise into one line that names it."""
+    """Turn whatever a broken file makes a library raise into one line that names it: each library
+    has errors of its own (zlib, LZMA, zip, pickle, struct, HDF5), so all of them are meant."""
     try:
         yield
     except CacheError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError) as error:
+    except Exception as error:
         told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise CacheError(f"{path}: cannot be read as {expected} ({_first_line(told)})") from error
-    except zipfile.BadZipFile as error:
-        raise CacheError(f"{path}: cannot be read as {expected} ({error})") from error
+        why = _first_line(told) or type(error).__name__
+        raise CacheError(f"{path}: cannot be read as {expected} ({why})") from error
 
 
 def _first_line(text: str) -> str:
@@ -69,7 +68,7 @@ def read_ids(path: Path, column: str | None) -> list[str]:
     with one_line(path, "a list of ids"):
         if path.suffix == ".parquet":
             return [str(value) for value in parquet_column(path, column)]
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix != ".json":
             return text.splitlines()
         found = json.loads(text)
@@ -111,13 +110,15 @@ def open_hdf5(path: Path, ids: Ids) -> Found:
     pos_boxes[i, 1] of [all regions, d]. Ids in `ids`, `indices` or `image_ids`."""
     with one_line(path, "bottom-up HDF5"):
         file = h5py.File(path, "r")
-        features = file[_name_in(path, file, _FEATURE_NAMES)]
+        features = _dataset(path, file, _name_in(path, file, _FEATURE_NAMES))
         box_name = next((name for name in _BOX_NAMES if name in file), None)
-        boxes = None if box_name is None else file[box_name]
-        spans = file["pos_boxes"][...].tolist() if "pos_boxes" in file else None
+        boxes = None if box_name is None else _dataset(path, file, box_name)
+        spans = None
+        if "pos_boxes" in file:
+            spans = _dataset(path, file, "pos_boxes")[...].astype(np.int64).tolist()
         stored = next((name for name in _ID_NAMES if name in file), None)
         if ids is None and stored is not None:
-            values = file[stored][...].reshape(-1).tolist()
+            values = _dataset(path, file, stored)[...].reshape(-1).tolist()
             ids = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
         count = len(features) if spans is None else len(spans)
         if spans is not None and not all(0 <= a <= b <= len(features) for a, b in spans):
@@ -133,13 +134,28 @@ def open_hdf5(path: Path, ids: Ids) -> Found:
 
     def read_features(number: int) -> Array:
         found = rows(features, number)
-        return found if boxes is None else _regions_first(path, found, rows(boxes, number))
+        with one_line(path, "bottom-up HDF5"):
+            return found if boxes is None else _regions_first(path, found, rows(boxes, number))
 
     def read_boxes(number: int) -> Array:
-        return _boxes_last(rows(boxes, number))
+        with one_line(path, "bottom-up HDF5"):
+            return _boxes_last(rows(boxes, number))
 
     found = {FEATURES: Rows(str(path), ids, read_features)}
     return found if boxes is None else {**found, BOXES: Rows(str(path), ids, read_boxes)}
+
+
+def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset whose values are all in this file. Raises CacheError: it is none, or lies in other
+    files, which may be anybody's, and of which a missing one reads as zeros."""
+    hard = isinstance(file.get(name, getlink=True), h5py.HardLink)
+    found = file[name] if hard else None
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+        raise CacheError(
+            f"{path}: {name} is no array inside this file (a group, or a link into another file); "
+            "copy its values into one file: h5repack, or h5py"
+        )
+    return found
 
 
 def open_npz(path: Path, ids: Ids) -> Found:
@@ -206,13 +222,14 @@ def open_pt(path: Path, ids: Ids) -> Found:
     if isinstance(found, dict):
         name = next((name for name in _TENSOR_NAMES if name in found), None)
         if name is None:
-            ids, found = ids or [str(key) for key in found], list(found.values())
+            with one_line(path, "tensors with their ids"):
+                ids, found = ids or [str(key) for key in found], list(found.values())
         else:
             named = next((found[key] for key in _TENSOR_ID_NAMES if key in found), None)
             with one_line(path, "tensors with their ids"):
                 ids = ids or (None if named is None else [str(_plain(key)) for key in named])
             found = found[name]
-    is_rows = isinstance(found, torch.Tensor) and found.ndim > 1
+    is_rows = isinstance(found, torch.Tensor) and found.ndim > 1 and found.layout == torch.strided
     if not (is_rows or (isinstance(found, list) and all(map(torch.is_tensor, found)))):
         raise CacheError(
             f"{path}: expected a tensor [n, ...], a list of tensors or a dict from id to tensor"
@@ -220,8 +237,9 @@ def open_pt(path: Path, ids: Ids) -> Found:
     rows = found
 
     def read(number: int) -> Array:
-        row = rows[number].detach()
-        return np.asarray((row.float() if row.dtype == torch.bfloat16 else row).numpy())
+        with one_line(path, "tensors alone"):
+            row = rows[number].detach()
+            return np.asarray((row.float() if row.dtype == torch.bfloat16 else row).numpy())
 
     return {FEATURES: Rows(str(path), _matching(path, ids, len(rows)), read)}
 
@@ -255,6 +273,8 @@ def _name_in(path: Path, file: Any, names: Sequence[str]) -> str:
 
 def _boxes_last(boxes: Array) -> Array:
     """Boxes [regions, 4], given so or as [4, regions]."""
+    if boxes.ndim != 2:
+        raise ValueError(f"boxes are {list(boxes.shape)}, expected [regions, 4]")
     return boxes if boxes.shape[-1] == 4 or boxes.shape[0] != 4 else boxes.T
 
 
@@ -264,6 +284,6 @@ def _regions_first(path: Path, features: Array, boxes: Array) -> Array:
     regions = len(_boxes_last(boxes))
     if features.ndim == 2 and features.shape[0] != regions == features.shape[1]:
         return features.T
-    if len(features) != regions:
+    if features.ndim == 0 or len(features) != regions:
         raise CacheError(f"{path}: features {list(features.shape)} for {regions} boxes")
     return features

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vqa_cache.cache import Cache
+from vqa_cache.containers import SUFFIX
 from vqa_cache.examples import current_record
+from vqa_cache.records.names import HEX_32
 from vqa_cache.system.durable import is_temporary, live_writer
+
+_GENERATION = re.compile(r"\d{6,}\.(h5|json)")
 
 
 @dataclass(frozen=True)
@@ -36,30 +41,45 @@ def find_garbage(cache: Cache, *, minutes: float) -> Iterator[Garbage]:
 
 
 def _candidates(root: Path) -> Iterator[tuple[Path, str]]:
+    """What may go, of names that this format gives alone; nothing behind a symbolic link, which
+    leads to what may be somebody else's."""
     for folder, folders, files in os.walk(root):
         for name in sorted((*folders, *files)):
             path = Path(folder, name)
             if is_temporary(path) and not live_writer(path):
                 yield path, "unfinished work"
         folders[:] = sorted(name for name in folders if not is_temporary(name))
-    for shard in sorted(root.glob("tables/*/*/*/*/shards/*")):
+    for shard in _own(root, "tables/*/*/*/*/shards/*"):
         # one with a damaged record stays: the record may be restored, and repair needs its name
         record = shard.parent.parent / "records" / f"{shard.stem}.json"
-        if not is_temporary(shard) and not record.exists():
+        ours = HEX_32.fullmatch(shard.stem) and shard.suffix in SUFFIX.values()
+        if ours and not os.path.lexists(record):
             yield shard, "a shard without a record"
-    for split in sorted(root.glob("examples/*/*")):
+    for split in _own(root, "examples/*/*"):
         yield from _superseded(split)
+
+
+def _own(root: Path, pattern: str) -> list[Path]:
+    """Paths of a pattern that no symbolic link below the cache's folder leads to."""
+    return sorted(
+        path
+        for path in root.glob(pattern)
+        if not any(
+            root.joinpath(*path.relative_to(root).parts[:n]).is_symlink()
+            for n in range(1, len(path.relative_to(root).parts) + 1)
+        )
+    )
 
 
 def _superseded(split: Path) -> Iterator[tuple[Path, str]]:
     current = current_record(split)
-    for path in sorted(split.glob("[0-9]*.*")):
-        recorded = path.with_suffix(".json").exists()
-        if current is not None and path.stem.isdecimal() and recorded:
-            if int(path.stem) < current.generation:
-                yield path, f"superseded by generation {current.generation}"
-        elif not recorded:
+    for path in sorted(split.iterdir()) if split.is_dir() else []:
+        if path.is_symlink() or not _GENERATION.fullmatch(path.name):
+            continue
+        if not os.path.lexists(path.with_suffix(".json")):
             yield path, "columns without a record"
+        elif current is not None and int(path.stem) < current.generation:
+            yield path, f"superseded by generation {current.generation}"
 
 
 def _size_and_time(path: Path) -> tuple[int, float]:

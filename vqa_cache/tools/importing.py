@@ -20,6 +20,7 @@ from vqa_cache.dtypes import StoredType, raw_rows, torch_type
 from vqa_cache.errors import CacheError
 from vqa_cache.identity import add_spec, begin_table
 from vqa_cache.keys import image_key, nfc, text_key
+from vqa_cache.records.names import is_path
 from vqa_cache.records.table import BatchPlan, Canaries, Identity, Modality, TableSettings
 from vqa_cache.shard import ROWS_PER_SHARD, ShardWriter, shard_name
 from vqa_cache.spec import EncoderSpec
@@ -45,7 +46,8 @@ class Item:
 
     def read(self) -> npt.NDArray[Any]:
         """The row, C-contiguous."""
-        return np.ascontiguousarray(self.rows.read(self.number))
+        row = np.asarray(self.rows.read(self.number))
+        return row if row.flags.c_contiguous else np.ascontiguousarray(row)
 
     @property
     def where(self) -> str:
@@ -118,6 +120,8 @@ def key_function(key_by: str, images: str | None) -> Callable[[str], tuple[bytes
 
     @functools.cache  # features and boxes ask alike, and a key means reading the image
     def key_of(name: str) -> tuple[bytes, str]:
+        if not is_path(name):
+            raise CacheError(f"id {name[:80]!r}: is no path under {images}, expected one inside it")
         direct = Path(images, name)
         # the whole name first: of "img.v2" the stem is "img", perhaps another image
         found = {direct} if direct.is_file() else named.get(name, named.get(Path(name).stem, set()))
@@ -183,6 +187,8 @@ def examine(items: Sequence[Item], dtype: str) -> Contents:
     """
     digest = hashlib.sha256()
     first = items[0].read()
+    if not first.ndim and first.dtype.kind in "fiu":
+        raise CacheError(f"{items[0].where}: is one number, expected a row of several")
     ragged = False
     for item in items:
         row = item.read()

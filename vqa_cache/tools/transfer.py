@@ -20,11 +20,14 @@ from vqa_cache.containers import SUFFIX, Container
 from vqa_cache.dtypes import numpy_type
 from vqa_cache.errors import CacheError, DamagedError, RefusedError
 from vqa_cache.examples import current_record
+from vqa_cache.identity import add_spec
 from vqa_cache.keys import unpack_keys
+from vqa_cache.records.names import HEX_32
 from vqa_cache.records.record import encode_record
 from vqa_cache.records.shard import ShardRecord
 from vqa_cache.records.stored import Stored
 from vqa_cache.shard import ShardWriter
+from vqa_cache.spec import EncoderSpec
 from vqa_cache.system.durable import (
     create_file,
     publish,
@@ -33,7 +36,13 @@ from vqa_cache.system.durable import (
     write_file,
 )
 from vqa_cache.table import Table
-from vqa_cache.withdrawals import withdrawal_paths
+from vqa_cache.withdrawals import (
+    drop_thumbnails,
+    read_withdrawal,
+    withdraw,
+    withdrawal_paths,
+    withdrawn_images,
+)
 
 _ROWS_AT_ONCE = 64
 _MAY_DIFFER = {"spec", "environment"}
@@ -59,11 +68,11 @@ def copy_table(source: Table, target: Cache, container: Container | None) -> Cop
         RefusedError: the target has the table, begun with other settings.
     """
     table = _begin(source, target, container or source.record.container)
-    for path in (*withdrawal_paths(source.folder), *sorted((source.folder / "specs").glob("*"))):
-        place = table.folder / path.relative_to(source.folder)
-        if not place.exists():
-            place.parent.mkdir(exist_ok=True)
-            write_file(place, path.read_bytes())
+    for path in withdrawal_paths(source.folder):
+        gone = read_withdrawal(path, source.id)
+        withdraw(table.folder, table.id, gone.split_keys(), gone.reason)
+    for spec in source.specs():
+        add_spec(table, EncoderSpec(**spec.as_json()))
     table.read_records()
     there = {record.shard for record in table.shards}
     missing = [record for record in source.shards if record.shard not in there]
@@ -186,13 +195,20 @@ def copy_split(source: Cache, name: str, target: Cache) -> Copied:
 
 
 def copy_thumbnails(source: Cache, target: Cache) -> int:
-    """Copy the small pictures that the target lacks; their number."""
-    paths = sorted((source.path / "thumbnails").glob("[0-9a-f]*.jpg"))
-    goal = target.path / "thumbnails"
-    missing = [path for path in paths if not (goal / path.name).exists()]
+    """Copy the small pictures that the target lacks, but for those of images that it withdrew,
+    whose pictures it gives up; the number of those copied."""
+    drop_thumbnails(target)
+    goal, withdrawn = target.path / "thumbnails", withdrawn_images(target)
+    missing = [
+        path
+        for path in sorted((source.path / "thumbnails").glob("*.jpg"))
+        if HEX_32.fullmatch(path.stem)
+        and bytes.fromhex(path.stem) not in withdrawn
+        and path.is_file()
+        and not path.is_symlink()  # it may lead to anything
+        and not (goal / path.name).exists()
+    ]
     for path in missing:
         goal.mkdir(exist_ok=True)
-        temporary = temporary_path(goal / path.name)
-        shutil.copyfile(path, temporary)
-        temporary.replace(goal / path.name)
+        write_file(goal / path.name, path.read_bytes())
     return len(missing)
