@@ -27,6 +27,7 @@ from vqa_cache.tools.exporting import export_table
 from vqa_cache.tools.foreign import BOXES, FORMATS
 from vqa_cache.tools.garbage import find_garbage
 from vqa_cache.tools.importing import KEY_BY, collect, import_table, key_function, open_sources
+from vqa_cache.tools.stores import is_store, local_path, mirror, place_of
 from vqa_cache.tools.transfer import copy_split, copy_table, copy_thumbnails
 from vqa_cache.tools.verify import verify
 from vqa_cache.withdrawals import chosen_keys, drop_thumbnails, withdraw
@@ -224,21 +225,31 @@ def gc(cache: Path, yes: bool, minutes: float, as_json: bool) -> None:
 
 
 @main.command("copy")
-@click.argument("source", type=click.Path(file_okay=False))
-@click.argument("target", type=click.Path(file_okay=False))
+@click.argument("source")
+@click.argument("target")
 @click.option("--tables", metavar="A,B", help="Only these, by (short) name; all otherwise.")
 @click.option("--format", "container", type=click.Choice(["hdf5", "zarr"]))
 @json_option
 def copy_command(
     source: str, target: str, tables: str | None, container: Container | None, as_json: bool
 ) -> None:
-    """Copy tables, splits and thumbnails of the cache SOURCE into TARGET, every byte checked."""
+    """Copy tables, splits and thumbnails of the cache SOURCE into TARGET, every byte checked.
+    Either may be a folder or a URL: file://, s3://, gs://, az://."""
+    wanted = tables.split(",") if tables else []
+    if is_store(source) or is_store(target):
+        if container is not None:
+            raise click.UsageError("--format converts from folder to folder alone")
+        mirrored = mirror(place_of(source), place_of(target), wanted)
+        if as_json:
+            click.echo(json.dumps(asdict(mirrored)))
+            return
+        click.echo(f"{mirrored.copied:,} files copied, {mirrored.present:,} were there")
+        return
+    source, target = local_path(source), local_path(target)
     opened = open_cache(source)
     if Path(target).resolve().is_relative_to(Path(source).resolve()):
         raise CacheError(f"{target}: is the source itself or inside it; name another folder")
-    chosen = list(opened.tables.values())
-    if tables:
-        chosen = [opened.tables[name] for name in tables.split(",")]
+    chosen = [opened.tables[name] for name in wanted] or list(opened.tables.values())
     goal = create_cache(target)
     remove_stale_temporaries(goal.path)  # of a copy that was interrupted
     done = [copy_table(table, goal, container) for table in chosen]

@@ -225,12 +225,17 @@ def _as_path(path: str | Path) -> Path:
 
 
 def open_cache(path: str | Path) -> Cache:
-    """Open a cache for reading.
+    """Open a cache for reading; of one in an object store (`s3://...`) what the local copy lacks is
+    downloaded first.
 
     Raises:
         NotACacheError: there is none at this path.
         NewerFormatError: it was written by a newer version of this project.
     """
+    if "://" in str(path):
+        from vqa_cache.tools.stores import fetched
+
+        path = fetched(str(path))
     root = _as_path(path)
     try:
         read_record(root / "CACHE.json", CacheRecord)

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vqa_cache import arrays
-from vqa_cache.consistency import check_edges, check_positions, check_texts
 from vqa_cache.containers import ArrayLayout, lay_out
+from vqa_cache.contents import check_edges, check_positions, check_texts
 from vqa_cache.errors import DamagedError
 from vqa_cache.keys import Keys, canonical_json
 from vqa_cache.records.record import encode_record

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vqa_cache.arrays import check_files, read_array, read_texts
-from vqa_cache.consistency import check_edges, check_texts
+from vqa_cache.contents import check_edges, check_texts
 from vqa_cache.dtypes import map_tensor, torch_type
 from vqa_cache.errors import CacheError, DamagedError, KeyNotFoundError
 from vqa_cache.key_index import KeyIndex, first_occurrences
