@@ -251,8 +251,8 @@ def test_identities_tell_towers_taps_weights_and_activations_apart() -> None:
     ("spec", "modality", "told"),
     [
         ("open_clip:no-such", "image", r"open_clip has no model 'no-such'"),
-        ("open_clip:ViT-B-32", "image", r"expected one of a tag .* tags: openai"),
-        ("open_clip:ViT-B-32/openai:random=0", "image", r"expected one of a tag"),
+        ("open_clip:ViT-B-32", "image", r"expected a tag .* tags: openai"),
+        ("open_clip:ViT-B-32/openai:random=0", "image", r"expected a tag"),
         ("open_clip:small-vit:random=0:gird=2", "image", r"unknown option 'gird'"),
         ("open_clip:small-vit:random=0:grid=2", "image", r"which projected is not; name a block"),
         ("open_clip:small-vit:random=0:grid=2", "text", r"unknown option 'grid'"),

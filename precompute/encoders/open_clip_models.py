@@ -3,7 +3,9 @@
 open_clip:ViT-B-32/laion2b_s34b_b79k              weights by their tag
 open_clip:ViT-B-32/laion2b_s34b_b79k@<revision>   the hub's revision of them
 open_clip:ViT-B-32:random=0                       seeded and untrained
-open_clip:ViT-B-32:weights=FILE                   weights from a .safetensors or .pt file
+open_clip:ViT-B-32/openai:weights=FILE            weights of that tag, or trained from them, in a
+                                                  .safetensors or .pt file
+open_clip:ViT-B-16-SigLIP:weights=FILE            the same where all of the model's tags agree
 
 Taps: `projected` (default, not normalised), `pooled` (before the projection), `tokens` (of the last
 layer: an image's patches, a text's tokens, ragged), or a named block of the tower; `grid=g` pools a
@@ -74,12 +76,12 @@ def _tower(spec: EncoderSpec, modality: Modality) -> Tower:
             f"encoder {spec}: open_clip has no model {name!r}; "
             f"near it: {', '.join(near[:8]) or 'see open_clip.list_models()'}"
         )
-    weights = _weights_of_tag(spec, name, tag)
+    weights = _weights(spec, name, tag)
     made: dict[str, Any] = {}
     if weights is not None:
         made["force_preprocess_cfg"] = weights
-    if tag:  # the activation that its weights were trained with, which their shapes do not tell
-        made["quick_gelu"] = (weights or {}).get("quick_gelu", False)
+        if "quick_gelu" in weights:  # the activation, which the weights' shapes do not tell
+            made["quick_gelu"] = weights["quick_gelu"]
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(integer_option(spec, "random", 0))
         guard = clear_failures if "random" in spec.options else hub.clear_errors
@@ -100,34 +102,78 @@ def _tower(spec: EncoderSpec, modality: Modality) -> Tower:
     return Tower(part, name, described, weights["revision"] if weights is not None else None)
 
 
-def _weights_of_tag(spec: EncoderSpec, name: str, tag: str) -> dict[str, Any] | None:
-    """Where a model's weights are and what open_clip says about them; None for a random model.
+def _weights(spec: EncoderSpec, name: str, tag: str) -> dict[str, Any] | None:
+    """Where a model's weights are and what they were trained with; None for a random model.
 
     Returns:
-        open_clip's entry for the tag (preprocessing, `quick_gelu`) with `file` and `revision`.
+        What open_clip says about the tag (preprocessing, `quick_gelu`), `file` and `revision`.
     """
-    from open_clip import constants, pretrained
+    from open_clip import pretrained
 
-    options = spec.options
-    named = [option for option in ("random", "weights") if option in options]
-    if len(named) + bool(tag) != 1:
+    random, file = "random" in spec.options, spec.options.get("weights")
+    if random == (file is not None or bool(tag)):
+        tags = pretrained.list_pretrained_tags_by_model(name)
         raise EncoderError(
-            f"encoder {spec}: expected one of a tag (open_clip:{name}/TAG), random=SEED and "
-            f"weights=FILE; tags: {', '.join(pretrained.list_pretrained_tags_by_model(name))}"
+            f"encoder {spec}: expected a tag (open_clip:{name}/TAG), weights=FILE with or without "
+            f"a tag, or random=SEED; tags: {', '.join(tags) or 'none'}"
         )
-    if "weights" in options:
-        if not os.path.isfile(options["weights"]):
-            raise EncoderError(f"encoder {spec}: weights file {options['weights']} is missing")
-        return {"file": options["weights"], "revision": None}
-    if not tag:
+    if random:
         return None
+    settings = _settings_of_tag(spec, name, tag) if tag else _settings_of_all_tags(spec, name)
+    if file is None:
+        return settings | _downloaded(spec, settings["hf_hub"])
+    if not os.path.isfile(file):
+        raise EncoderError(f"encoder {spec}: weights file {file} is missing")
+    return settings | {"file": file, "revision": None}
+
+
+def _settings_of_tag(spec: EncoderSpec, name: str, tag: str) -> dict[str, Any]:
+    """What open_clip says about a tag, its activation included."""
+    from open_clip import pretrained
+
     entry = pretrained.get_pretrained_cfg(name, tag)
     if not entry:
         raise EncoderError(
             f"encoder {spec}: {name} has no weights {tag!r}; "
             f"tags: {', '.join(pretrained.list_pretrained_tags_by_model(name)) or 'none'}"
         )
-    repository, _, file = entry["hf_hub"].rpartition("/")
+    return {"quick_gelu": False, **entry}
+
+
+def _settings_of_all_tags(spec: EncoderSpec, name: str) -> dict[str, Any]:
+    """What a model's tags agree in; of a model without tags its configuration says it.
+
+    Raises:
+        EncoderError: they differ in what a file's weights are read with.
+    """
+    from open_clip import pretrained
+
+    places = ("url", "hf_hub")
+    of_tags = {
+        tag: {
+            key: value
+            for key, value in _settings_of_tag(spec, name, tag).items()
+            if key not in places
+        }
+        for tag in pretrained.list_pretrained_tags_by_model(name)
+    }
+    first = next(iter(of_tags.values()), {})
+    others = [settings for settings in of_tags.values() if settings != first]
+    if others:
+        differ = [key for key in {**first, **others[0]} if first.get(key) != others[0].get(key)]
+        raise EncoderError(
+            f"encoder {spec}: the weights of {name} were trained with settings that differ by tag "
+            f"({', '.join(differ)}); name the tag that FILE holds or began from: "
+            f"open_clip:{name}/TAG:weights=FILE; tags: {', '.join(of_tags)}"
+        )
+    return first
+
+
+def _downloaded(spec: EncoderSpec, place: str) -> dict[str, Any]:
+    """`file` and `revision` of a tag's weights on the hub, `place` being as open_clip lists it."""
+    from open_clip import constants, pretrained
+
+    repository, _, file = place.rpartition("/")
     file = file or constants.HF_WEIGHTS_NAME
     hub.check_files(
         spec, repository, file, Path(file).stem + ".safetensors", constants.HF_SAFE_WEIGHTS_NAME
@@ -136,11 +182,7 @@ def _weights_of_tag(spec: EncoderSpec, name: str, tag: str) -> dict[str, Any] | 
         path = pretrained.download_pretrained_from_hf(
             repository, filename=file, revision=spec.revision
         )
-    return {
-        **entry,
-        "file": path,
-        "revision": hub.commit_of(path) or spec.revision,
-    }
+    return {"file": path, "revision": hub.commit_of(path) or spec.revision}
 
 
 @contextmanager

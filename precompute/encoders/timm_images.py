@@ -3,7 +3,8 @@
 timm:resnet50.a1_in1k                             pretrained, pooled before the classifier
 timm:resnet50.a1_in1k@<revision>                  the hub's revision of the weights
 timm:resnet18:random=0:tap=layer2:grid=4          seeded and untrained, a block, a 4x4 raster
-timm:resnet18:weights=FILE                        weights from a .safetensors or .pth file
+timm:resnet18.a1_in1k:weights=FILE                weights from a .safetensors or .pth file, behind
+                                                  the preprocessing of that tag
 
 Taps: `pooled` (default), `tokens` (all of a transformer, after its last norm), or a named block.
 """
@@ -50,6 +51,8 @@ def _create(spec: EncoderSpec) -> torch.nn.Module:
         near = ", ".join(timm.list_models(f"*{spec.model[:6]}*")[:8]) or "see timm.list_models()"
         raise EncoderError(f"encoder {spec}: timm has no model {spec.model!r}; near it: {near}")
     _check_tag(spec)
+    if weights is not None and "." not in spec.model:
+        _check_tags_agree(spec)
     if not random and weights is None:
         _check_files(spec)
     seed = integer_option(spec, "random", 0)
@@ -77,6 +80,25 @@ def _check_tag(spec: EncoderSpec) -> None:
     if tag and spec.model not in known:
         tags = ", ".join(known[:8]) or "none"
         raise EncoderError(f"encoder {spec}: {name} has no tag {tag!r}; its tags: {tags}")
+
+
+def _check_tags_agree(spec: EncoderSpec) -> None:
+    """Raise EncoderError where a model's tags preprocess in different ways, so that nothing tells
+    which of them a file's weights were trained with."""
+    import timm
+    from timm.data import resolve_data_config
+
+    tags = timm.list_pretrained(f"{spec.model}.*")
+    known = [timm.get_pretrained_cfg(tag).to_dict() for tag in tags]
+    ways = [_with_options(spec, resolve_data_config(pretrained_cfg=one)) for one in known]
+    first = ways[0] if ways else {}
+    differ = [name for name in first if any(way[name] != first[name] for way in ways)]
+    if differ:
+        raise EncoderError(
+            f"encoder {spec}: the weights of {spec.model} were trained with preprocessing that "
+            f"differs by tag ({', '.join(differ)}); name the tag that FILE holds or began from: "
+            f"timm:{tags[0]}:weights=FILE; tags: {', '.join(tags)}"
+        )
 
 
 def _check_files(spec: EncoderSpec) -> None:
@@ -242,7 +264,12 @@ class TimmImages(Encoder):
 def _data_config(spec: EncoderSpec, module: torch.nn.Module) -> dict[str, Any]:
     from timm.data import resolve_model_data_config
 
-    data: dict[str, Any] = resolve_model_data_config(module)
+    return _with_options(spec, resolve_model_data_config(module))
+
+
+def _with_options(spec: EncoderSpec, data: dict[str, Any]) -> dict[str, Any]:
+    """A model's preprocessing with what the spec says otherwise."""
+    data = dict(data)
     size = integer_option(spec, "size", 0, least=1)
     if size:
         data["input_size"] = (3, size, size)
