@@ -150,6 +150,7 @@ class Worker:
                 if isinstance(item, ItemError):
                     self._fail(writer, position, sources[position], str(item))
                 else:
+                    writer.truncated += encoder.truncated(sources[position], item)
                     yield Prepared(position, item, encoder.length(item))
 
     def _batches(self, prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:

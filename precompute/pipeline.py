@@ -26,6 +26,7 @@ from vqa_cache.keys import text_key
 from vqa_cache.memo import Memo
 from vqa_cache.spec import EncoderSpec, Modality, parse_spec
 from vqa_cache.system.durable import remove_stale_temporaries
+from vqa_cache.table import Table
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class TableResult:
     encoded: int
     failed: int
     repaired: int
+    truncated: int
 
 
 def precompute(
@@ -241,9 +243,11 @@ def fill_table(
     final = make_plan(table, job.sources, retry_failed=False)
     result = TableResult(
         table.name, len(job.sources), plan.present, final.present - plan.present,
-        final.failed, repaired,
+        final.failed, repaired, sum(record.truncated for record in table.shards),
     )  # fmt: skip
     reporter.say(_told(result))
+    if result.truncated:
+        reporter.say(_told_truncated(table, result.truncated))
     return result
 
 
@@ -304,4 +308,14 @@ def _told(result: TableResult) -> str:
     return (
         f"{result.table}: {result.encoded:,} encoded, {result.present:,} of {result.wanted:,} "
         f"were there{failed}{repaired}"
+    )
+
+
+def _told_truncated(table: Table, count: int) -> str:
+    made = table.record.identity.preprocessing
+    longest = made.get("max_length", made.get("context_length"))
+    return (
+        f"{table.name}: {count:,} texts are longer than the {longest} tokens that the encoder "
+        f"takes and were cut at the {made.get('truncation', 'right')}; docs/encoders.md tells the "
+        "options max_length and truncation_side"
     )

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from precompute.encode import Worker
     from precompute.encoders.base import Encoder
 
+# of identities: raised when they are made in another way, so that no memo answers for the old one
+_RULES = 2
 _COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
 
 
@@ -198,6 +200,7 @@ def _evidence(spec: EncoderSpec, modality: Modality, settings: EncoderSettings) 
     except OSError as error:
         raise PrecomputeError(f"encoder {spec}: {error.filename}: {error.strerror}") from error
     return {
+        "rules": _RULES,
         "spec": str(spec),
         "modality": modality,
         "dtype": settings.stored,

@@ -112,6 +112,7 @@ def _describe(cache: Cache, name: str) -> dict[str, Any]:
         "bytes": table.stored_bytes,
         "shards": len(table.shards),
         "failed": {key.hex(): why for key, why in table.failed.items()},
+        "truncated": sum(record.truncated for record in table.shards),
         "specs": [spec_text(spec) for spec in table.specs()],
         **({"tokens": table.stored_bytes // table.row_bytes} if table.ragged else {}),
         **{key: said[key] for key in ("id", "row_shape", "ragged", "dtype", "container")},

@@ -58,6 +58,7 @@ class ShardWriter:
         self.folder, self.table, self.planned, self.texts = folder, table, planned, texts
         self.name = name
         self.failed: dict[int, str] = {}  # planned positions without a row -> why
+        self.truncated = 0  # texts that the encoder cut
         self._final = folder / "shards" / (name + SUFFIX[table.container])
         self.temporary = temporary_path(self._final)
         self._row_bytes = self._rows_layout(1).bytes  # of one token, in a ragged table
@@ -200,6 +201,7 @@ class ShardWriter:
             planned=b"".join(self.planned),
             failed=tuple(Failure(i, self.failed[i]) for i in sorted(self.failed)),
             rows=len(kept),
+            truncated=self.truncated,
             files=stored.files,
             arrays=stored.arrays,
         )

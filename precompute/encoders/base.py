@@ -102,6 +102,10 @@ class Encoder(ABC):
     def length(self, prepared: Any) -> int:
         """Tokens of a text, by which it is sorted and batched."""
 
+    def truncated(self, item: Item, prepared: Any) -> bool:
+        """Whether `prepare` cut a text to the length that the encoder takes."""
+        return False
+
     @abstractmethod
     def collate(self, prepared: Sequence[Any]) -> Inputs:
         """A batch for `forward`, on the CPU."""

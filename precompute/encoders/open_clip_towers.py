@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -17,7 +17,11 @@ from precompute.encoders.images import OPENING, open_image
 from precompute.encoders.open_clip_models import Tower
 from precompute.encoders.options import clear_failures, integer_option
 from precompute.encoders.taps import BlockTap, ImagePooling, masked_mean
-from precompute.encoders.tokenizer import tokenizer_digest
+from precompute.encoders.tokenizer import (
+    tokenizer_digest,
+    tokenizer_settings,
+    untruncated_length,
+)
 from precompute.errors import EncoderError, ItemError
 from vqa_cache.keys import canonical_json
 from vqa_cache.spec import EncoderSpec
@@ -162,6 +166,7 @@ class OpenClipTexts(OpenClipEncoder):
             self.pooling = "mean"
         self.ragged = spec.tap == "tokens"
         self._causal_mask = _causal_mask(tower.module, self._tokenizer)
+        self._untruncated_length = _untruncated_length(self._tokenizer)
         with clear_failures(spec), torch.inference_mode():
             self.row_shape = tuple(self.encode([self.prepare("probe")]).shape[1:])
 
@@ -195,6 +200,10 @@ class OpenClipTexts(OpenClipEncoder):
     def length(self, prepared: torch.Tensor) -> int:
         return int(self._mask(prepared[None]).sum())
 
+    def truncated(self, item: str, prepared: torch.Tensor) -> bool:
+        longest = self._tokenizer.context_length
+        return self.length(prepared) >= longest and self._untruncated_length(item) > longest
+
     def _mask(self, ids: torch.Tensor) -> torch.Tensor:
         """True up to a text's last token; the padding's id may stand for a token as well."""
         inner = getattr(self._tokenizer, "tokenizer", None)  # open_clip's own pads with 0
@@ -203,17 +212,29 @@ class OpenClipTexts(OpenClipEncoder):
 
     def preprocessing(self) -> dict[str, Any]:
         tokenizer = self._tokenizer
+        settings = {}
         if hasattr(tokenizer, "bpe_ranks"):
             rules = [list(tokenizer.encoder.items()), list(tokenizer.bpe_ranks)]
             digest = f"sha256:{hashlib.sha256(canonical_json(rules)).hexdigest()}"
         else:
             digest = tokenizer_digest(tokenizer.tokenizer)
+            settings = tokenizer_settings(tokenizer.tokenizer)
         return {
             "backend": f"open_clip_torch {version('open_clip_torch')}",
             "tokenizer": digest,
             "cleaning": tokenizer.clean_fn.__name__ if hasattr(tokenizer, "clean_fn") else None,
             "context_length": tokenizer.context_length,
+            **settings,
         }
+
+
+def _untruncated_length(tokenizer: Any) -> Callable[[str], int]:
+    """What gives the tokens of a whole text; open_clip's own tokenizer adds a first and a last."""
+    inner = getattr(tokenizer, "tokenizer", None)
+    if inner is None:
+        return lambda text: len(tokenizer.encode(text)) + 2
+    whole = untruncated_length(inner)
+    return lambda text: whole(tokenizer.clean_fn(text))
 
 
 def _causal_mask(tower: Any, tokenizer: Any) -> torch.Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from precompute.errors import EncoderError
@@ -32,6 +32,16 @@ def integer_option(spec: EncoderSpec, name: str, default: int, *, least: int = 0
             "of at most 18 digits"
         )
     return int(text)
+
+
+def choice_option(spec: EncoderSpec, name: str, choices: Sequence[str]) -> str | None:
+    """An option's value, None where it is not given. Raises EncoderError for none of `choices`."""
+    text = spec.options.get(name)
+    if text is not None and text not in choices:
+        raise EncoderError(
+            f"encoder {spec}: option {name}={text}: expected one of {', '.join(choices)}"
+        )
+    return text
 
 
 def tokenizer_option(spec: EncoderSpec) -> EncoderSpec:

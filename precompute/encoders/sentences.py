@@ -24,7 +24,14 @@ from precompute.encoders import hub
 from precompute.encoders.base import Encoder
 from precompute.encoders.options import check_options, clear_failures
 from precompute.encoders.taps import BlockTap, masked_mean
-from precompute.encoders.tokenizer import check_tokenizer, tokenizer_digest
+from precompute.encoders.tokenizer import (
+    check_tokenizer,
+    max_length_option,
+    set_truncation_side,
+    tokenizer_digest,
+    tokenizer_settings,
+    untruncated_length,
+)
 from precompute.encoders.transformers_base import resolved_config
 from precompute.errors import EncoderError, ItemError
 from precompute.folders import local_folder
@@ -40,7 +47,7 @@ _SETTINGS_OF = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-rob
 
 def load(spec: EncoderSpec, modality: Modality) -> Encoder:
     """See `precompute.encoders.load_encoder`."""
-    check_options(spec, ())
+    check_options(spec, ("max_length", "truncation_side"))
     folder = local_folder(spec)
     declare_missing_operators()
     from sentence_transformers import SentenceTransformer
@@ -136,6 +143,11 @@ class Sentences(Encoder):
         default = model.default_prompt_name
         self._prompt: str | None = model.prompts[default] if default is not None else None
         self._tokenizer = model.tokenizer
+        set_truncation_side(spec, model.tokenizer)
+        asked = max_length_option(spec, model.transformers_model, model.tokenizer)
+        if asked is not None:
+            model.max_seq_length = asked
+        self._untruncated_length = untruncated_length(model.tokenizer)
         self._block = None
         self.pooling = "none"
         self.ragged = spec.tap == "tokens"
@@ -187,6 +199,12 @@ class Sentences(Encoder):
     def length(self, prepared: dict[str, Any]) -> int:
         return int(prepared["input_ids"].shape[1])
 
+    def truncated(self, item: str, prepared: dict[str, Any]) -> bool:
+        longest: Any = self.module.max_seq_length
+        if longest is None or self.length(prepared) < longest:
+            return False
+        return self._untruncated_length((self._prompt or "") + item) > longest
+
     def collate(self, prepared: Sequence[dict[str, Any]]) -> dict[str, Any]:
         features = dict(prepared[0])
         for name, value in features.items():
@@ -228,6 +246,7 @@ class Sentences(Encoder):
             "backend": f"sentence-transformers {version('sentence-transformers')}, "
             f"tokenizers {version('tokenizers')}",
             "tokenizer": tokenizer_digest(self._tokenizer),
+            **tokenizer_settings(self._tokenizer),
             "max_length": model.max_seq_length,
             "padding_side": self._tokenizer.padding_side,
             "prompt": self._prompt,

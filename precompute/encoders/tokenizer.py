@@ -1,13 +1,17 @@
-"""Tokenizers of transformers: loading one, and what identifies it."""
+"""Tokenizers of transformers: loading one, where it cuts texts, and what identifies it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from precompute.encoders import hub
+from precompute.encoders.options import choice_option, integer_option
 from precompute.errors import EncoderError
 from vqa_cache.keys import canonical_json
 from vqa_cache.spec import EncoderSpec
@@ -62,6 +66,58 @@ def check_tokenizer(
         )
     if not tokenizer.is_fast:  # the identity is of the fast one's file
         raise EncoderError(f"encoder {spec}: its tokenizer has no {_WHOLE}")
+
+
+def set_truncation_side(spec: EncoderSpec, tokenizer: Any) -> None:
+    """Let the option `truncation_side` say which end of a text is cut, where it is given."""
+    side = choice_option(spec, "truncation_side", ("right", "left"))
+    if side is not None:
+        tokenizer.truncation_side = side
+
+
+def max_length_option(spec: EncoderSpec, module: torch.nn.Module, tokenizer: Any) -> int | None:
+    """Tokens that the spec asks for. Raises EncoderError where the model has no such many."""
+    if "max_length" not in spec.options:
+        return None
+    asked, least = integer_option(spec, "max_length", 0), tokenizer.num_special_tokens_to_add() + 1
+    if not least <= asked <= positions(module):
+        raise EncoderError(
+            f"encoder {spec}: max_length={asked}: expected {least} to {positions(module)}, "
+            "the model's positions"
+        )
+    return asked
+
+
+def positions(module: torch.nn.Module) -> int:
+    """Usable positions. RoBERTa and its kin count from behind the padding's position."""
+    found = int(getattr(module.config, "max_position_embeddings", 512))
+    for name, table in module.named_modules():
+        if (
+            name.endswith("position_embeddings")
+            and isinstance(table, torch.nn.Embedding)
+            and table.padding_idx is not None
+        ):
+            found = min(found, table.num_embeddings - table.padding_idx - 1)
+    return found
+
+
+def untruncated_length(tokenizer: Any) -> Callable[[str], int]:
+    """What gives the tokens that a whole text has, special ones included. It uses a copy: other
+    threads tokenise with the original, whose truncation is a state."""
+    from tokenizers import Tokenizer
+
+    whole: Any = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    whole.no_truncation()
+    whole.no_padding()
+    return lambda text: len(whole.encode(text).ids)
+
+
+def tokenizer_settings(tokenizer: Any) -> dict[str, Any]:
+    """What an identity says beside the digest: settings that tokenizer.json does not hold."""
+    settings: dict[str, Any] = {"truncation": tokenizer.truncation_side}
+    if getattr(tokenizer, "split_special_tokens", False):
+        settings["split_special_tokens"] = True
+    return settings
 
 
 def tokenizer_digest(tokenizer: Any) -> str:

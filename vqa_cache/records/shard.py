@@ -39,6 +39,7 @@ class ShardRecord(Stored, Record):
         planned: the planned keys joined, 16 bytes each.
         failed: by position.
         rows: planned keys without the failed ones.
+        truncated: texts that the encoder cut; 0 also where they were not counted.
     """
 
     format = "vqa-cache/shard"
@@ -49,6 +50,7 @@ class ShardRecord(Stored, Record):
     planned: bytes
     failed: tuple[Failure, ...]
     rows: int
+    truncated: int = 0
 
     @classmethod
     def parse(cls, fields: Fields) -> Self:
@@ -71,6 +73,7 @@ class ShardRecord(Stored, Record):
             planned=planned,
             failed=tuple(failed),
             rows=fields.whole("rows", rows, rows),
+            truncated=fields.whole("truncated", 1, count) if "truncated" in fields else 0,
             files=stored.files,
             arrays=stored.arrays,
         )
@@ -83,6 +86,7 @@ class ShardRecord(Stored, Record):
             "planned": base64.b64encode(self.planned).decode(),
             "failed": [dict(vars(failure)) for failure in self.failed],
             "rows": self.rows,
+            **({"truncated": self.truncated} if self.truncated else {}),
             **self.stored_json(),
         }
 

@@ -139,6 +139,7 @@ def _convert(source: Table, target: Table, record: ShardRecord) -> None:
         texts = [kept.get(position, "") for position in range(len(planned))]
     writer = ShardWriter(target.folder, target.record, planned, texts, record.shard)
     writer.failed.update(failed)
+    writer.truncated = record.truncated
     with removed_on_error(writer.temporary):
         rows = _stored_rows(source, record)
         offsets = read_array(source.folder, record, "offsets") if source.ragged else None
