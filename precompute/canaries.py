@@ -16,7 +16,7 @@ from PIL import Image
 
 from precompute.encoders.base import Encoder
 from precompute.errors import EncoderError
-from precompute.numerics import Numerics, check_finite, to_stored
+from precompute.numerics import Numerics, check_stored, to_stored, underflow
 from vqa_cache.dtypes import torch_type
 from vqa_cache.errors import RefusedError
 from vqa_cache.records.table import Canaries
@@ -65,28 +65,33 @@ def _probe_image(seed: int) -> Image.Image:
 @dataclass(frozen=True)
 class Measured:
     """Canary rows [COUNT, *row_shape] in the stored type ([tokens, *row_shape] of a ragged table),
-    and their cosine to fp32 rows."""
+    their cosine to fp32 rows, and the share of values that became zero."""
 
     rows: torch.Tensor
     cosine_worst: float
     cosine_mean: float
+    underflow: float
 
     def recorded(self) -> Canaries:
         """As a table's record has them."""
         raw = self.rows.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        return Canaries(len(self.rows), raw, self.cosine_worst, self.cosine_mean)
+        return Canaries(
+            len(self.rows), raw, self.cosine_worst, self.cosine_mean, self.underflow
+        )
 
 
 def measure(encoder: Encoder, numerics: Numerics, dtype: str) -> Measured:
     """Encode the canaries as the table will be, and in fp32."""
     items = prepared_canaries(encoder)
-    stored = to_stored(numerics.encode(encoder, items), dtype)
-    exact = Numerics("fp32").encode(encoder, items)
-    for error in check_finite(exact, stored).values():
-        raise EncoderError(f"encoder {encoder.spec}: of the canaries' rows, a {error}")
+    computed, exact = numerics.encode(encoder, items), Numerics("fp32").encode(encoder, items)
+    stored = to_stored(computed, dtype)
+    wrong = check_stored(computed, stored) | check_stored(exact, to_stored(exact, dtype))
+    for error in wrong.values():
+        raise EncoderError(f"encoder {encoder.spec}: a probe item's row cannot be stored: {error}")
     cosines = _cosines(stored.float(), exact)
     # rounded: the last digits of a sum are not worth a difference between two machines' records
-    return Measured(stored, round(float(cosines.min()), 6), round(float(cosines.mean()), 6))
+    worst, mean = round(float(cosines.min()), 6), round(float(cosines.mean()), 6)
+    return Measured(stored, worst, mean, round(underflow(computed, stored), 6))
 
 
 def _cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ from precompute.bottleneck import Bottleneck
 from precompute.copies import Fetch
 from precompute.encoders.base import Encoder
 from precompute.errors import ItemError
-from precompute.numerics import Numerics, check_finite, raw_rows, to_stored
+from precompute.numerics import Numerics, check_stored, raw_rows, to_stored
 from precompute.plan import PlannedShard
 from vqa_cache.keys import image_key
 from vqa_cache.shard import ShardWriter
@@ -187,7 +187,7 @@ class Worker:
         positions = [one.position for one in batch]
         lengths = [one.length for one in batch] if encoder.ragged else None
         of_row = np.repeat(positions, lengths if lengths is not None else 1)
-        for index, error in check_finite(rows, stored).items():
+        for index, error in check_stored(rows, stored).items():
             position = int(of_row[index])
             self._fail(writer, position, sources[position], error)
         with self.bottleneck.on("writing"):

@@ -114,9 +114,11 @@ def precompute(
         wanted = commit_splits(request, cache, dataset, memo, reporter)
         todo = jobs(request, wanted)
         for job in todo[1:]:  # a mistake in the last is told now, not after hours of the first
-            open_job(request, cache, memo, job)
+            open_job(request, cache, memo, job, reporter)
         return [
-            fill_table(request, open_job(request, cache, memo, job), job, reporter, stopping)
+            fill_table(
+                request, open_job(request, cache, memo, job, reporter), job, reporter, stopping
+            )
             for job in todo
         ]
     finally:
@@ -218,11 +220,16 @@ def jobs(request: Request, wanted: Wanted) -> list[Job]:
     return image_jobs + [Job(parse_spec(spec), "text", items) for spec, items in texts.items()]
 
 
-def open_job(request: Request, cache: Cache, memo: Memo, job: Job) -> OpenedTable:
+def open_job(
+    request: Request, cache: Cache, memo: Memo, job: Job, reporter: Reporter
+) -> OpenedTable:
     """Find or begin the table of an encoder."""
-    return open_table(
+    opened = open_table(
         cache, memo, job.spec, job.modality, request.settings, remembered=not request.rehash
     )
+    for note in opened.notes:
+        reporter.say(note)
+    return opened
 
 
 def fill_table(

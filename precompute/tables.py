@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # of identities: raised when they are made in another way, so that no memo answers for the old one
 _RULES = 2
+UNDERFLOW_TOLD = 0.001  # of the canaries' values, that fp16 stores as zero
 _COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
 
 
@@ -60,6 +61,7 @@ class OpenedTable:
     modality: Modality
     _encoder: Encoder | None = None
     _begun_now: bool = False
+    notes: tuple[str, ...] = ()  # about a table that was begun just now
 
     def encoder(self) -> Encoder:
         """The encoder, loaded on first use."""
@@ -128,7 +130,19 @@ def open_table(
     add_spec(table, spec)
     if evidence is not None:
         memo.remember_table(evidence, table.id)
-    return OpenedTable(table, spec, modality, encoder, begun_now)
+    notes = _notes(table) if begun_now else ()
+    return OpenedTable(table, spec, modality, encoder, begun_now, notes)
+
+
+def _notes(table: Table) -> tuple[str, ...]:
+    """What whoever begins a table should know before it is filled."""
+    share = table.record.canaries.underflow
+    if share is None or share < UNDERFLOW_TOLD:
+        return ()
+    return (
+        f"{table.name}: {share:.1%} of the probe items' values are too small for {table.dtype} "
+        "and stored as 0; --dtype bf16 or fp32 keeps them",
+    )
 
 
 def _check_settings(table: Table, settings: EncoderSettings) -> None:

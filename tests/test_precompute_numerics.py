@@ -17,7 +17,8 @@ from precompute import numerics
 from precompute.canaries import COUNT, check_drift, measure, prepared_canaries, stored_rows
 from precompute.encoders.base import Encoder
 from precompute.errors import PrecomputeError
-from precompute.numerics import Numerics, check_finite, raw_rows, to_stored
+from precompute.numerics import MOST_LOST, Numerics, check_stored, raw_rows, to_stored, underflow
+from precompute.tables import _notes
 from vqa_cache.errors import CacheError, RefusedError
 from vqa_cache.keys import canonical_json
 from vqa_cache.spec import EncoderSpec
@@ -32,16 +33,16 @@ def test_rows_as_bytes(dtype: str) -> None:
     raw = raw_rows(stored)
     assert raw.dtype == ("uint16" if dtype == "bfloat16" else dtype)
     assert raw.tobytes() == stored.view(torch.uint8).numpy().tobytes()
-    assert check_finite(rows, stored) == {}
+    assert check_stored(rows, stored) == {}
 
 
 def test_what_does_not_fit_names_the_value_and_the_remedy() -> None:
     rows = torch.tensor([[1.0, 2.0], [-70000.0, 3.0], [65504.0, 0.0]])
-    wrong = check_finite(rows, to_stored(rows, "float16"))
+    wrong = check_stored(rows, to_stored(rows, "float16"))
     assert list(wrong) == [1]
     assert wrong[1].startswith("value 70000 does not fit in float16 (at most 65504)")
     assert "--dtype bf16" in wrong[1]
-    assert check_finite(rows, to_stored(rows, "bfloat16")) == {}
+    assert check_stored(rows, to_stored(rows, "bfloat16")) == {}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -49,9 +50,40 @@ def test_what_is_not_finite_is_the_encoders_fault(value: float) -> None:
     rows = torch.zeros(3, 2, 2)
     rows[2, 1, 0] = value
     for dtype in ("float16", "float32", "bfloat16"):
-        assert check_finite(rows, to_stored(rows, dtype)) == {
+        assert check_stored(rows, to_stored(rows, dtype)) == {
             2: "the encoder's output is not finite"
         }
+
+
+@pytest.mark.parametrize("largest", [1e-8, -1e-7, 1e-6])
+def test_rows_too_small_for_the_stored_type_name_the_value_and_the_remedy(largest: float) -> None:
+    rows = torch.tensor([[1.0, 1e-9], [0.0, largest], [0.0, 0.0]])
+    wrong = check_stored(rows, to_stored(rows, "float16"))
+    assert list(wrong) == [1]
+    assert wrong[1].startswith(
+        f"all values are tiny (at most {abs(largest):.3g}) and float16 keeps"
+    )
+    assert "--dtype bf16" in wrong[1]
+    for dtype in ("bfloat16", "float32"):
+        assert check_stored(rows, to_stored(rows, dtype)) == {}
+
+
+def test_no_rounding_of_a_stored_type_counts_as_lost() -> None:
+    """Half a step at the worst place is 2**-11 of a value in fp16, 2**-9 in bf16."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        rows = (0.1 + torch.rand(2000, 1)) * 10.0 ** torch.randint(-3, 4, (2000, 1))
+    for dtype in ("float16", "bfloat16"):
+        stored = to_stored(rows, dtype)
+        assert check_stored(rows, stored) == {}
+        assert ((rows - stored.float()).abs() / rows).max() < MOST_LOST / 2
+
+
+def test_the_share_of_values_that_become_zero() -> None:
+    rows = torch.tensor([[1.0, 1e-9, 0.0], [1e-9, 2.0, 3.0]])
+    assert underflow(rows, to_stored(rows, "float16")) == pytest.approx(2 / 5)
+    assert underflow(rows, to_stored(rows, "bfloat16")) == 0
+    assert underflow(torch.zeros(2, 2), torch.zeros(2, 2).half()) == 0
 
 
 class Texts(Encoder):
@@ -187,6 +219,33 @@ def test_canaries_that_do_not_fit_make_no_broken_record(gain: float) -> None:
     """The cosine of such rows is no number, which no record can hold."""
     with suppress(PrecomputeError, CacheError):  # a clear error is as good
         canonical_json(measure(Texts(gain), Numerics("fp32"), "float16").recorded().as_json())
+
+
+@pytest.mark.parametrize(
+    ("gain", "told"),
+    [
+        (float("nan"), r"a probe item's row cannot be stored: the encoder's output is not finite"),
+        (1e6, r"a probe item's row cannot be stored: value .* does not fit in float16"),
+    ],
+)
+def test_probe_rows_that_cannot_be_stored_are_one_sentence(gain: float, told: str) -> None:
+    with pytest.raises(PrecomputeError, match=told):
+        measure(Texts(gain), Numerics("fp32"), "float16")
+
+
+def test_values_lost_to_zero_are_recorded_and_told(tmp_path: Path) -> None:
+    class Small(Texts):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return super().forward(inputs) * torch.tensor([1.0, 1e-11])
+
+    measured = measure(Small(), Numerics("fp32"), "float16")
+    assert measured.as_json()["underflow"] == 0.5
+    table = begin(tmp_path / "cache", modality="text", row_shape=(2,))
+    assert _notes(table) == ()
+    table.record["canaries"] = measured.as_json()
+    (told,) = _notes(table)
+    assert "50.0% of the probe items' values are too small for float16" in told
+    assert "--dtype bf16 or fp32" in told
 
 
 def test_precision_is_chosen_by_measured_gain(monkeypatch: pytest.MonkeyPatch) -> None:

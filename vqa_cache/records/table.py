@@ -155,12 +155,15 @@ class Canaries:
         count: their number; of a ragged table that of all their tokens.
         rows: their bytes in the stored type.
         cosine_worst, cosine_mean: to fp32; None where unknown.
+        underflow: share of values that the stored type keeps as 0 though they are not; None where
+            unknown.
     """
 
     count: int
     rows: bytes
     cosine_worst: float | None
     cosine_mean: float | None
+    underflow: float | None = None
 
     @classmethod
     def parse(cls, fields: Fields, row_bytes: int) -> Self:
@@ -169,11 +172,15 @@ class Canaries:
         if len(rows) != count * row_bytes:
             raise fields.wrong("rows", f"{count} rows of {row_bytes} bytes")
         worst, mean = fields.number_or_none("cosine_worst"), fields.number_or_none("cosine_mean")
-        return cls(count, rows, worst, mean)
+        lost = fields.number_or_none("underflow") if "underflow" in fields else None
+        return cls(count, rows, worst, mean, lost)
 
     def as_json(self) -> dict[str, Any]:
         """The canaries as a JSON object."""
-        return {**vars(self), "rows": base64.b64encode(self.rows).decode()}
+        said = {**vars(self), "rows": base64.b64encode(self.rows).decode()}
+        if self.underflow is None:
+            del said["underflow"]
+        return said
 
 
 @dataclass(frozen=True, kw_only=True)
