@@ -75,9 +75,7 @@ class Measured:
     def recorded(self) -> Canaries:
         """As a table's record has them."""
         raw = self.rows.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        return Canaries(
-            len(self.rows), raw, self.cosine_worst, self.cosine_mean, self.underflow
-        )
+        return Canaries(len(self.rows), raw, self.cosine_worst, self.cosine_mean, self.underflow)
 
 
 def measure(encoder: Encoder, numerics: Numerics, dtype: str) -> Measured:

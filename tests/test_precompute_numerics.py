@@ -239,10 +239,10 @@ def test_values_lost_to_zero_are_recorded_and_told(tmp_path: Path) -> None:
             return super().forward(inputs) * torch.tensor([1.0, 1e-11])
 
     measured = measure(Small(), Numerics("fp32"), "float16")
-    assert measured.as_json()["underflow"] == 0.5
+    assert measured.underflow == 0.5
     table = begin(tmp_path / "cache", modality="text", row_shape=(2,))
     assert _notes(table) == ()
-    table.record["canaries"] = measured.as_json()
+    table.record = replace(table.record, canaries=measured.recorded())
     (told,) = _notes(table)
     assert "50.0% of the probe items' values are too small for float16" in told
     assert "--dtype bf16 or fp32" in told

@@ -89,7 +89,7 @@ def _check_tags_agree(spec: EncoderSpec) -> None:
     from timm.data import resolve_data_config
 
     tags = timm.list_pretrained(f"{spec.model}.*")
-    known = [timm.get_pretrained_cfg(tag).to_dict() for tag in tags]
+    known = [one.to_dict() for tag in tags if (one := timm.get_pretrained_cfg(tag)) is not None]
     ways = [_with_options(spec, resolve_data_config(pretrained_cfg=one)) for one in known]
     first = ways[0] if ways else {}
     differ = [name for name in first if any(way[name] != first[name] for way in ways)]
