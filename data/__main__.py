@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from data.example import Dataset, DatasetError, Example, Problem
-from data.image_formats import IMAGE_FORMATS
 from data.registry import open_dataset
 
 SHOWN = 10  # problems printed of each split; all are counted
@@ -115,18 +114,16 @@ def _check_split(dataset: Dataset, split: str, limit: int | None) -> _Checked:
 
 
 def _open_image(path: Path) -> bytes:
-    """Digest of an image file; decodes it, so a truncated one raises DatasetError."""
-    from PIL import Image
+    """Digest of an image file; DatasetError for what stage 1 could not decode either."""
+    from data.images import ImageError, open_image
 
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            image.load()
+        open_image(str(path))
         return hashlib.sha256(path.read_bytes()).digest()
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: missing image, expected a file; get it again") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DatasetError(f"{path}: unreadable image: {reason}; get it again") from None
+    except ImageError as error:
+        raise DatasetError(f"{path}: {error}") from None
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}") from None
 
 
 def _summary(split: str, content: _Checked) -> str:

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
-from precompute.errors import ItemError
 from vqa_cache.cache import Cache
 from vqa_cache.keys import Keys, unpack_keys
 from vqa_cache.system.durable import write_file
@@ -43,11 +42,11 @@ def write_thumbnails(
 
 
 def _write(target: Path, path: str) -> None:
-    from precompute.encoders.images import open_image
+    from data.images import ImageError, open_image
 
     try:
         picture = open_image(path, at_least=LONGER_SIDE)
-    except ItemError:
+    except ImageError:
         return
     picture.thumbnail((LONGER_SIDE, LONGER_SIDE))
     content = BytesIO()

@@ -61,9 +61,9 @@ def test_check_names_missing_and_truncated_images(photos: Path) -> None:
     (photos / "test0.jpg").write_text("no image")
     result = run("check", "jsonl", photos)
     assert "3 things wrong" in failed(result)
-    assert "train0.jpg: missing image" in result.stdout
-    assert "train1.jpg: unreadable image: " in result.stdout
-    assert "test0.jpg: unreadable image: cannot identify" in result.stdout
+    assert "train0.jpg: missing" in result.stdout
+    assert "train1.jpg: cannot be decoded (" in result.stdout
+    assert "test0.jpg: not an image that Pillow can read" in result.stdout
 
 
 def test_check_lists_the_adapters_problems(photos: Path) -> None:

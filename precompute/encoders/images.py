@@ -1,56 +1,56 @@
-"""Opening image files as every image encoder sees them."""
+"""What image encoders have in common: decoding, and one shape of their input."""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+import torch
+from PIL import Image
 
-from data.image_formats import IMAGE_FORMATS
-from precompute.errors import ItemError
+from data.images import ImageError, open_image
+from precompute.errors import EncoderError, ItemError
+from vqa_cache.spec import EncoderSpec
+
+Transform = Callable[[Image.Image], torch.Tensor]
 
 # part of every image encoder's preprocessing, and so of its identity
-OPENING = {"colour": "RGB", "exif_orientation": "applied", "sixteen_bit": "high byte"}
-# a large picture is read; Pillow itself refuses one of twice its limit
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+OPENING = {
+    "colour": "RGB",
+    "exif_orientation": "applied",
+    "sixteen_bit": "high byte",
+    "transparency": "on white",
+}
+_PROBES = ((96, 64), (64, 96), (64, 64))  # wide, tall, square
 
 
-def open_image(path: str, *, at_least: int | None = None) -> Image.Image:
-    """Decode a file, upright and in RGB.
-
-    Args:
-        at_least: pixels a side that are enough; a JPEG is then decoded smaller, which is faster.
+def pixels_of(path: str, transform: Transform) -> torch.Tensor:
+    """A picture as an encoder takes it, float32 [3, height, width].
 
     Raises:
-        ItemError: (without the path) missing, not an image, truncated, absurdly large, or of pixels
-            whose range nothing tells.
+        ItemError: it cannot be decoded, or not be preprocessed, as when no memory is left for it.
     """
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as file:
-            if at_least is not None:
-                file.draft("RGB", (at_least, at_least))
-            return _rgb(ImageOps.exif_transpose(file))
-    except ItemError:
-        raise
-    except FileNotFoundError:
-        raise ItemError("missing") from None
-    except UnidentifiedImageError:
-        raise ItemError("not an image that Pillow can read") from None
-    except Exception as error:  # broken metadata makes Pillow raise almost anything
-        reason = getattr(error, "strerror", None) or str(error).replace(path, "the file")
-        told = " ".join(reason.split())[:200] or type(error).__name__
-        raise ItemError(f"cannot be decoded ({told})") from error
+        return transform(open_image(path))
+    except ImageError as error:
+        raise ItemError(str(error)) from error
+    except Exception as error:  # of one picture, whatever a library raises
+        reason = " ".join(str(error).split())[:200]
+        told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        raise ItemError(f"cannot be preprocessed ({told})") from error
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    """Pillow clips deep greyscale to 255, which makes it white. It reads 16-bit colour by the high
-    bytes, and so is 16-bit grey read here."""
-    if picture.mode.startswith("I;16"):
-        high = (np.asarray(picture) >> 8).astype(np.uint8)
-        return Image.fromarray(high).convert("RGB")
-    if picture.mode in ("I", "F"):
-        raise ItemError(
-            "has 32-bit pixels, whose range nothing tells; save it with 8 or 16 bits a pixel"
+def probe_pixels(spec: EncoderSpec, transform: Transform) -> torch.Tensor:
+    """A small picture as an encoder takes it, float32 [3, height, width].
+
+    Raises:
+        EncoderError: a wide and a tall picture come out in other shapes, which no batch can hold.
+    """
+    wide, tall, square = (transform(Image.new("RGB", size)) for size in _PROBES)
+    if not wide.shape == tall.shape == square.shape:
+        shown = [f"{p.shape[-2]}x{p.shape[-1]}" for p in (wide, tall)]
+        raise EncoderError(
+            f"encoder {spec}: its preprocessing keeps the pictures' own shape (a wide one comes "
+            f"out as {shown[0]} pixels, a tall one as {shown[1]}), expected one for all; crop them "
+            "or name a height and a width in preprocessor_config.json"
         )
-    return picture.convert("RGB")
+    return square

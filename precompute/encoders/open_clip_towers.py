@@ -13,7 +13,7 @@ import torch
 
 from precompute.encoders import hub
 from precompute.encoders.base import Encoder
-from precompute.encoders.images import OPENING, open_image
+from precompute.encoders.images import OPENING, pixels_of, probe_pixels
 from precompute.encoders.open_clip_models import Tower
 from precompute.encoders.options import clear_failures, integer_option
 from precompute.encoders.taps import BlockTap, ImagePooling, masked_mean
@@ -125,16 +125,14 @@ class OpenClipImages(OpenClipEncoder):
                 f"which {spec.tap} is not; name a block"
             )
         with clear_failures(spec), torch.inference_mode():
-            probe = self._transform(PIL.Image.new("RGB", (64, 64)))
-            self.row_shape = tuple(self.encode([probe]).shape[1:])
+            self.row_shape = tuple(self.encode([probe_pixels(spec, self._transform)]).shape[1:])
 
     def length(self, prepared: torch.Tensor) -> int:
         return 0
 
     def prepare(self, item: str) -> torch.Tensor:
         """Pixels float32 [3, height, width]."""
-        pixels: torch.Tensor = self._transform(open_image(item))
-        return pixels
+        return pixels_of(item, self._transform)
 
     def collate(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.stack(list(prepared))

@@ -22,7 +22,7 @@ import torch
 
 from precompute.encoders import hub
 from precompute.encoders.base import Encoder
-from precompute.encoders.images import OPENING, open_image
+from precompute.encoders.images import OPENING, pixels_of, probe_pixels
 from precompute.encoders.options import check_options, clear_failures, integer_option, number_option
 from precompute.encoders.taps import BlockTap, ImagePooling
 from precompute.errors import EncoderError
@@ -205,7 +205,7 @@ class TimmImages(Encoder):
         own = {"pooled": "pooled", "tokens": "none"}
         self.pooling = self._pool.name if self._pool.grid else own.get(str(spec.tap), "mean")
         with clear_failures(spec), torch.inference_mode():
-            self.row_shape = tuple(self.encode([torch.zeros(self._data["input_size"])]).shape[1:])
+            self.row_shape = tuple(self.encode([probe_pixels(spec, self._transform)]).shape[1:])
 
     @property
     def model(self) -> str:
@@ -217,8 +217,7 @@ class TimmImages(Encoder):
 
     def prepare(self, item: str) -> torch.Tensor:
         """Pixels float32 [3, height, width]."""
-        pixels: torch.Tensor = self._transform(open_image(item))
-        return pixels
+        return pixels_of(item, self._transform)
 
     def length(self, prepared: torch.Tensor) -> int:
         return 0

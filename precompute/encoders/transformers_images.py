@@ -10,7 +10,7 @@ import PIL
 import torch
 
 from precompute.encoders import hub
-from precompute.encoders.images import OPENING, open_image
+from precompute.encoders.images import OPENING, pixels_of, probe_pixels
 from precompute.encoders.options import clear_failures, integer_option
 from precompute.encoders.taps import BlockTap, ImagePooling, shown_blocks
 from precompute.encoders.transformers_base import POOLED, Loaded, TransformersEncoder
@@ -50,8 +50,7 @@ class TransformersImages(TransformersEncoder):
             self.pooling = self.pooling if self._grid else "mean"
         with clear_failures(spec), torch.inference_mode():
             self._processor = _image_processor(spec, loaded)
-            probe = self._pixels(PIL.Image.new("RGB", (64, 64)))
-            self.row_shape = tuple(self.encode([probe]).shape[1:])
+            self.row_shape = tuple(self.encode([probe_pixels(spec, self._pixels)]).shape[1:])
 
     def _pixels(self, image: Any) -> torch.Tensor:
         pixels: torch.Tensor = self._processor(image, return_tensors="pt")["pixel_values"][0]
@@ -59,7 +58,7 @@ class TransformersImages(TransformersEncoder):
 
     def prepare(self, item: str) -> torch.Tensor:
         """Pixels float32 [3, height, width]."""
-        return self._pixels(open_image(item))
+        return pixels_of(item, self._pixels)
 
     def length(self, prepared: torch.Tensor) -> int:
         return 0
