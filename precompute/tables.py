@@ -61,7 +61,7 @@ class OpenedTable:
     modality: Modality
     _encoder: Encoder | None = None
     _begun_now: bool = False
-    notes: tuple[str, ...] = ()  # about a table that was begun just now
+    notes: tuple[str, ...] = ()  # what to tell about an encoder and a table just opened
 
     def encoder(self) -> Encoder:
         """The encoder, loaded on first use."""
@@ -130,7 +130,7 @@ def open_table(
     add_spec(table, spec)
     if evidence is not None:
         memo.remember_table(evidence, table.id)
-    notes = _notes(table) if begun_now else ()
+    notes = (*encoder.notes, *(_notes(table) if begun_now else ()))
     return OpenedTable(table, spec, modality, encoder, begun_now, notes)
 
 

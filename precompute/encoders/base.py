@@ -31,6 +31,7 @@ class Encoder(ABC):
         batch_kind, batch_size: default batch plan on a CPU (FORMAT.md 3).
         prepared_together: items that a worker thread preprocesses in one call.
         untrained: whether its weights are random.
+        notes: what a user should be told about it when it was opened.
         copies: to and from the device that it computes on, at first the CPU.
     """
 
@@ -43,6 +44,7 @@ class Encoder(ABC):
     batch_kind: PlanKind
     ragged: bool = False
     prepared_together: int = 1
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self, spec: EncoderSpec, module: torch.nn.Module, unused: Collection[str] = ()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import torch
 from precompute.encoders import hub
 from precompute.encoders.base import Encoder
 from precompute.encoders.options import check_options, clear_failures, integer_option
+from precompute.encoders.weights_file import clear_weight_errors
 from precompute.errors import EncoderError
 from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
@@ -84,8 +85,7 @@ def _tower(spec: EncoderSpec, modality: Modality) -> Tower:
             made["quick_gelu"] = weights["quick_gelu"]
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(integer_option(spec, "random", 0))
-        guard = clear_failures if "random" in spec.options else hub.clear_errors
-        with guard(spec):
+        with _clear_errors(spec):
             model = open_clip.create_model(
                 name,
                 pretrained=weights["file"] if weights is not None else None,
@@ -183,6 +183,13 @@ def _downloaded(spec: EncoderSpec, place: str) -> dict[str, Any]:
             repository, filename=file, revision=spec.revision
         )
     return {"file": path, "revision": hub.commit_of(path) or spec.revision}
+
+
+def _clear_errors(spec: EncoderSpec) -> AbstractContextManager[None]:
+    """Around making the model: what can go wrong depends on where its weights come from."""
+    if "weights" in spec.options:
+        return clear_weight_errors(spec, spec.options["weights"])
+    return clear_failures(spec) if "random" in spec.options else hub.clear_errors(spec)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import PIL
@@ -25,6 +24,7 @@ from precompute.encoders.base import Encoder
 from precompute.encoders.images import OPENING, pixels_of, probe_pixels
 from precompute.encoders.options import check_options, clear_failures, integer_option, number_option
 from precompute.encoders.taps import BlockTap, ImagePooling
+from precompute.encoders.weights_file import give_weights
 from precompute.errors import EncoderError
 from precompute.torchvision_operators import declare_missing_operators
 from vqa_cache.spec import EncoderSpec, Modality
@@ -40,7 +40,10 @@ def load(spec: EncoderSpec, modality: Modality) -> Encoder:
     check_options(spec, ("random", "weights", *OPTIONS))
     declare_missing_operators()
     module = _create(spec)
-    return TimmImages(spec, module, spec.model, _commit(spec, module))
+    lacks, left = _load_weights(spec, module)
+    encoder = TimmImages(spec, module, spec.model, _commit(spec, module), lacks)
+    encoder.notes = _notes(spec, left)
+    return encoder
 
 
 def _create(spec: EncoderSpec) -> torch.nn.Module:
@@ -66,8 +69,6 @@ def _create(spec: EncoderSpec) -> torch.nn.Module:
             )
     if random:
         _open_residual_branches(model)
-    if weights is not None:
-        _load_weights(spec, model, Path(weights))
     return model
 
 
@@ -150,26 +151,22 @@ def _open_residual_branches(model: torch.nn.Module) -> None:
                 torch.nn.init.ones_(scale)
 
 
-def _load_weights(spec: EncoderSpec, model: torch.nn.Module, path: Path) -> None:
-    state: Any
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+def _load_weights(spec: EncoderSpec, model: Any) -> tuple[list[str], list[str]]:
+    """Load the file that the spec names, if any, into the model; its classifier may be absent, or of
+    other classes, where the tap does not use it. As `give_weights`."""
+    if "weights" not in spec.options:
+        return [], []
+    named = model.pretrained_cfg.get("classifier") or ()
+    heads = (named,) if isinstance(named, str) else tuple(named)
+    used = any(f"{spec.tap}.".startswith(f"{head}.") for head in heads)
+    return give_weights(spec, model, Path(spec.options["weights"]), () if used else heads)
 
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state.get("state_dict", state))
-    except FileNotFoundError:
-        raise EncoderError(f"encoder {spec}: weights file {path} is missing") from None
-    except UnpicklingError as error:
-        raise EncoderError(
-            f"encoder {spec}: weights file {path} is no file of tensors alone; "
-            "save the model's state_dict() as .safetensors or .pth"
-        ) from error
-    except Exception as error:  # torch and safetensors each raise their own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise EncoderError(f"encoder {spec}: weights file {path} does not fit: {reason}") from error
+
+def _notes(spec: EncoderSpec, left: Sequence[str]) -> tuple[str, ...]:
+    """What to tell about entries of the file that were left out."""
+    if not left:
+        return ()
+    return (f"encoder {spec}: the file's classifier ({', '.join(left)}) is not used by its tap",)
 
 
 class TimmImages(Encoder):
@@ -181,14 +178,21 @@ class TimmImages(Encoder):
     batch_size = 16  # a batch of activations should stay in the processor's cache
 
     def __init__(
-        self, spec: EncoderSpec, module: torch.nn.Module, model: str, revision: str | None
+        self,
+        spec: EncoderSpec,
+        module: torch.nn.Module,
+        model: str,
+        revision: str | None,
+        unused: Sequence[str] = (),
     ) -> None:
         """
         Args:
             model: its name in timm's list.
             revision: the hub's commit of the weights, None where they are random or local.
+            unused: see `Encoder`.
         """
-        super().__init__(spec, module.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        super().__init__(spec, module, unused)
         self.label, self._revision = model, revision
         self._data = _data_config(spec, module)
         from timm.data import create_transform
