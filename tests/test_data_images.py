@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from benchmarks.measuring.warm import ROOT
 
+from benchmarks.measuring.warm import ROOT
 from data.images import MOST_ELONGATED, ImageError, open_image
 
 EXIF = b"Exif\0\0"

@@ -152,7 +152,7 @@ def _open_residual_branches(model: torch.nn.Module) -> None:
 
 
 def _load_weights(spec: EncoderSpec, model: Any) -> tuple[list[str], list[str]]:
-    """Load the file that the spec names, if any, into the model; its classifier may be absent, or of
+    """Load the file that the spec names, if any; the classifier may be absent from it, or be of
     other classes, where the tap does not use it. As `give_weights`."""
     if "weights" not in spec.options:
         return [], []
