@@ -69,9 +69,12 @@ def repository(spec: EncoderSpec) -> str:
     return spec.model
 
 
-def check_files(spec: EncoderSpec, name: str, *files: str) -> None:
+def check_files(spec: EncoderSpec, name: str, *files: str, ways: str | None = None) -> None:
     """Ask the hub once for the first of a repository's files, any of which would do. Where it does
     not give it, the local cache is all that the libraries are told to use.
+
+    Args:
+        ways: what to advise without a hub, where it is not another place for the model.
 
     Raises:
         OutOfReachError: the hub does not answer, refuses, or has no such repository or revision,
@@ -86,12 +89,12 @@ def check_files(spec: EncoderSpec, name: str, *files: str) -> None:
             for file in files
         )
     except HFValidationError as error:
-        raise out_of_reach(spec, error) from None
+        raise out_of_reach(spec, error, ways) from None
     reason = _refusal(spec, name, files[0])
     if reason is None:
         return
     if not kept:
-        raise out_of_reach(spec, reason)
+        raise out_of_reach(spec, reason, ways)
     _go_offline()
 
 
@@ -208,15 +211,15 @@ def clear_errors(spec: EncoderSpec) -> Iterator[None]:
         raise cannot_be_had(spec, error) from error
 
 
-def out_of_reach(spec: EncoderSpec, reason: object) -> OutOfReachError:
+def out_of_reach(spec: EncoderSpec, reason: object, ways: str | None = None) -> OutOfReachError:
     """The error of a spec of which the hub gives nothing."""
-    return OutOfReachError(str(cannot_be_had(spec, reason)))
+    return OutOfReachError(str(cannot_be_had(spec, reason, ways)))
 
 
-def cannot_be_had(spec: EncoderSpec, reason: object) -> EncoderError:
+def cannot_be_had(spec: EncoderSpec, reason: object, ways: str | None = None) -> EncoderError:
     """The error of a spec whose files are out of reach."""
     place, _ = spec.location
-    ways = _WHAT_A_FOLDER_NEEDS if place else _OTHER_WAYS
+    ways = ways or (_WHAT_A_FOLDER_NEEDS if place else _OTHER_WAYS)
     return EncoderError(
         f"encoder {spec}: its weights or files cannot be had ({_short(reason)}); {ways}"
     )

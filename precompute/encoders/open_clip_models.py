@@ -3,6 +3,8 @@
 open_clip:ViT-B-32/laion2b_s34b_b79k              weights by their tag
 open_clip:ViT-B-32/laion2b_s34b_b79k@<revision>   the hub's revision of them
 open_clip:ViT-B-32:random=0                       seeded and untrained
+open_clip:ViT-B-16-SigLIP:random=0:tokenizer=dir:FOLDER
+                                                  a tokenizer that the model has on a hub
 open_clip:ViT-B-32/openai:weights=FILE            weights of that tag, or trained from them, in a
                                                   .safetensors or .pt file
 open_clip:ViT-B-16-SigLIP:weights=FILE            the same where all of the model's tags agree
@@ -18,7 +20,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ MODALITIES = ("image", "text")
 TAPS = ("projected", "pooled", "tokens")
 _OPTIONS: dict[Modality, tuple[str, ...]] = {
     "image": ("random", "weights", "grid"),
-    "text": ("random", "weights"),
+    "text": ("random", "weights", "tokenizer"),
 }
 
 
@@ -78,6 +80,10 @@ def _tower(spec: EncoderSpec, modality: Modality) -> Tower:
             f"near it: {', '.join(near[:8]) or 'see open_clip.list_models()'}"
         )
     weights = _weights(spec, name, tag)
+    architecture = config["text_cfg"].get("hf_model_name")  # both towers are made, whatever is used
+    if architecture is not None:
+        ways = "without a hub name a model whose text tower open_clip makes itself, as ViT-B-32"
+        hub.check_files(replace(spec, revision=None), architecture, "config.json", ways=ways)
     made: dict[str, Any] = {}
     if weights is not None:
         made["force_preprocess_cfg"] = weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -15,16 +16,20 @@ from precompute.encoders import hub
 from precompute.encoders.base import Encoder
 from precompute.encoders.images import OPENING, pixels_of, probe_pixels
 from precompute.encoders.open_clip_models import Tower
-from precompute.encoders.options import clear_failures, integer_option
+from precompute.encoders.options import clear_failures, integer_option, tokenizer_option
 from precompute.encoders.taps import BlockTap, ImagePooling, masked_mean
 from precompute.encoders.tokenizer import (
+    check_tokenizer,
     tokenizer_digest,
     tokenizer_settings,
     untruncated_length,
 )
 from precompute.errors import EncoderError, ItemError
+from precompute.folders import local_folder
 from vqa_cache.keys import canonical_json
 from vqa_cache.spec import EncoderSpec
+
+_TOKENIZER = "tokenizer_config.json"  # the file that every tokenizer has
 
 
 class OpenClipEncoder(Encoder):
@@ -156,10 +161,7 @@ class OpenClipTexts(OpenClipEncoder):
 
     def __init__(self, spec: EncoderSpec, tower: Tower) -> None:
         super().__init__(spec, tower)
-        import open_clip
-
-        with hub.clear_errors(spec):  # some models' tokenizers are on the hub
-            self._tokenizer: Any = open_clip.get_tokenizer(tower.name)
+        self._tokenizer: Any = _tokenizer(spec, tower)
         if self._block is not None:
             self.pooling = "mean"
         self.ragged = spec.tap == "tokens"
@@ -224,6 +226,46 @@ class OpenClipTexts(OpenClipEncoder):
             "context_length": tokenizer.context_length,
             **settings,
         }
+
+
+def _tokenizer(spec: EncoderSpec, tower: Tower) -> Any:
+    """open_clip's own tokenizer, or around the one of transformers that the model names.
+
+    Raises:
+        EncoderError: it cannot be had, or `tokenizer=` names one that does not go with the model.
+    """
+    import open_clip
+    from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
+
+    config = tower.config["text_cfg"]
+    source, revision = config.get("hf_tokenizer_name"), None
+    if source is None:
+        if "tokenizer" in spec.options:
+            raise EncoderError(
+                f"encoder {spec}: {tower.name} has open_clip's own tokenizer; leave tokenizer= out"
+            )
+        return open_clip.get_tokenizer(tower.name)
+    if "tokenizer" in spec.options:
+        named = tokenizer_option(spec)
+        source, revision = str(local_folder(named) or named.model), named.revision
+    else:
+        ways = "without a hub name its tokenizer: tokenizer=dir:FOLDER or pkg:PACKAGE/FOLDER"
+        hub.check_files(replace(spec, revision=None), source, _TOKENIZER, ways=ways)
+    with hub.clear_errors(spec):
+        tokenizer: Any = HFTokenizer(
+            source,
+            context_length=config.get("context_length", DEFAULT_CONTEXT_LENGTH),
+            tokenizer_mode=config.get("tokenizer_mode"),
+            revision=revision or "main",
+            **config.get("tokenizer_kwargs", {}),
+        )
+    check_tokenizer(spec, tokenizer.tokenizer, source, revision)
+    size = config.get("vocab_size")  # none where transformers makes the tower
+    if size is not None and len(tokenizer.tokenizer) > size:
+        raise EncoderError(
+            f"encoder {spec}: the tokenizer has {len(tokenizer.tokenizer)} tokens, the model {size}"
+        )
+    return tokenizer
 
 
 def _untruncated_length(tokenizer: Any) -> Callable[[str], int]:
