@@ -22,7 +22,7 @@ def read_features(experiment: str, overrides: tuple[str, ...]) -> Features:
     """
     path = _find(experiment)
     try:
-        features: Any = tomllib.loads(path.read_text("utf-8")).get("features", {})
+        features: Any = tomllib.loads(path.read_text("utf-8-sig")).get("features", {})
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
         raise PrecomputeError(f"experiment {path}: not valid TOML: {error}") from error
     if not isinstance(features, dict):

@@ -52,7 +52,7 @@ def chosen_keys(
     found = [text_key(text) for text in texts]
     try:
         found += [image_key(image) for image in images]
-        lines = Path(keys).read_text().split() if keys else []
+        lines = Path(keys).read_text("utf-8-sig").split() if keys else []
     except (OSError, UnicodeDecodeError) as error:
         raise CacheError(f"{getattr(error, 'filename', keys)}: cannot be read ({error})") from error
     for number, line in enumerate(lines, 1):

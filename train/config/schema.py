@@ -143,7 +143,7 @@ def experiment_files() -> dict[str, Path]:
 
 def describe(path: Path) -> str:
     """The first comment line of an experiment's file."""
-    first = path.read_text().partition("\n")[0]
+    first = path.read_text("utf-8-sig").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
@@ -160,7 +160,7 @@ def load_experiment(name: str, overrides: Iterable[str] = ()) -> Experiment:
     overrides = list(overrides)
     path = _find(name)
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: not valid TOML: {error}"]) from None
     errors: list[str] = []
