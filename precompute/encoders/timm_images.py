@@ -98,7 +98,7 @@ def _check_tags_agree(spec: EncoderSpec) -> None:
         raise EncoderError(
             f"encoder {spec}: the weights of {spec.model} were trained with preprocessing that "
             f"differs by tag ({', '.join(differ)}); name the tag that FILE holds or began from: "
-            f"timm:{tags[0]}:weights=FILE; tags: {', '.join(tags)}"
+            f"timm:{tags[0]}:weights=FILE; tags: {', '.join(tags[:8])}"
         )
 
 
