@@ -20,10 +20,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 # A file is told by its content, so an EPS called .jpg would start Ghostscript; and formats that a
-# picture is hardly ever in are so many more ways to break a decoder. Of Pillow's names:
+# picture is hardly ever in are so many more ways to break a decoder. Of Pillow's names; JPEG opens
+# MPO as well, which is not registered by itself.
 IMAGE_FORMATS = (
-    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF", "TGA", "ICO"),
-    *("PCX", "DIB", "SGI", "QOI"),
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO", "PCX"),
+    *("DIB", "SGI", "QOI"),
 )
 MOST_ELONGATED = 100  # longer side over shorter: resizing the shorter one multiplies both
 _ORIENTATION = 0x0112

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.measuring.warm import ROOT
-from data.images import MOST_ELONGATED, ImageError, open_image
+from data.images import IMAGE_FORMATS, MOST_ELONGATED, ImageError, open_image
 
 EXIF = b"Exif\0\0"
 
@@ -126,6 +126,18 @@ def test_an_absurd_size_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.bmp").write_bytes(content)
     with pytest.raises(ImageError, match="cannot be decoded"):
         open_image(str(tmp_path / "x.bmp"))
+
+
+@pytest.mark.parametrize("kind", IMAGE_FORMATS)
+def test_every_format_is_one_that_pillow_opens_by_itself(kind: str) -> None:
+    """A name that it does not know would end every file that is no picture with a KeyError."""
+    Image.init()
+    assert kind in Image.OPEN or kind == "AVIF"  # where Pillow was built with it
+
+
+def test_two_pictures_in_one_jpeg_are_read_by_the_first(tmp_path: Path) -> None:
+    pattern().save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[pattern(9, 9)])
+    assert open_image(str(tmp_path / "x.jpg")).size == (12, 8)
 
 
 def exif_jpeg() -> bytes:
