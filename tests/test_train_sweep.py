@@ -151,6 +151,22 @@ def test_tpe_learns_at_least_four_times_and_others_have_one_round() -> None:
     assert round_bounds("random", 100, 32) == [(0, 100)]
 
 
+@pytest.mark.parametrize("trials", [8, 12, 40])
+def test_the_second_round_of_tpe_depends_on_the_first(trials: int) -> None:
+    space = parse_space(["mlp_answers", "optimizer.lr=log:1e-4:1e-1"])
+    (_, end), second, *_ = round_bounds("tpe", trials, 32)
+    first = propose(space, "tpe", seed=0, first=0, count=end, told=[])
+    asked = {"seed": 0, "first": second[0], "count": second[1] - second[0]}
+    rates = [float(params["optimizer.lr"]) for params in first]
+    rising, falling = (
+        [Told(params, sign * rate) for params, rate in zip(first, rates, strict=True)]
+        for sign in (1, -1)
+    )
+    high = propose(space, "tpe", **asked, told=rising)
+    assert high != propose(space, "tpe", **asked, told=falling)
+    assert high != propose(space, "random", **asked, told=[])
+
+
 def test_importance_finds_the_key_that_matters_or_says_why_not() -> None:
     space = parse_space(["mlp_answers", "optimizer.lr=log:1e-4:1e-1", "head.dropout=uniform:0:0.9"])
     proposed = propose(space, "random", seed=0, first=0, count=60, told=[])
@@ -256,7 +272,7 @@ def test_a_sweep_names_its_winner_after_training_it_alone(
     (winner,) = result["winners"]
     assert winner["params"] == {"optimizer.lr": 1e-2}
     runs = [result_of(Path(path)) for path in winner["runs"]]
-    assert [run["seed"] for run in runs] == [0, 1, 2]
+    assert [run["seed"] for run in runs] == [0, 1, 2], "seeds that no trial had"
     values = [run["metrics"]["val"]["accuracy"] for run in runs]
     assert winner["values"] == values
     assert winner["mean"] == pytest.approx(statistics.mean(values))

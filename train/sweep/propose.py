@@ -27,6 +27,7 @@ from train.sweep.space import Choice, Dimension, Space, number_text
 Sampler = Literal["grid", "random", "tpe"]
 Params = Mapping[str, str]  # dotted key -> value as an override's text
 ROUNDS = 4  # TPE learns at least so often
+TPE_STARTS_AFTER = 1  # results: from the second round on, however few trials a round has
 FEWEST_FOR_IMPORTANCE = 4
 
 
@@ -69,7 +70,7 @@ def propose(
     made: optuna.samplers.BaseSampler = (
         optuna.samplers.RandomSampler(seed=draw)
         if sampler == "random"
-        else optuna.samplers.TPESampler(seed=draw)
+        else optuna.samplers.TPESampler(seed=draw, n_startup_trials=TPE_STARTS_AFTER)
     )
     study = _study(space, told, made)
     distributions = {d.key: _distribution(d) for d in space.dimensions}

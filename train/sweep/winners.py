@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from train.sweep.request import Request, Trial
 from train.sweep.space import values_of
 from train.trainer import train
 
-WINNER_SEEDS = (0, 1, 2)
+WINNER_SEEDS = 3
 
 
 def ranked(rows: Sequence[Row], name: str) -> list[Row]:
@@ -41,24 +42,40 @@ def train_winners(
     by_number = {trial.number: trial for trial in trials}
     found = []
     for name in request.space.experiments:
+        seeds = fresh_seeds(trial for trial in trials if trial.experiment == name)
         for row in ranked(rows, name)[: request.winners]:
-            say(watch.console, f"{name}, trial {row['trial']} alone with seeds {WINNER_SEEDS}")
+            say(watch.console, f"{name}, trial {row['trial']} alone with seeds {seeds}")
             trial = by_number[row["trial"]]
+            value = row["value"]
             found.append(
-                train_alone(request, trial, row["value"], cache=cache, runs=runs, watch=watch)
+                train_alone(request, trial, value, seeds, cache=cache, runs=runs, watch=watch)
             )
     return sorted(found, key=lambda winner: (-(winner["mean"] or 0.0), winner["trial"]))
 
 
+def fresh_seeds(trials: Iterable[Trial]) -> tuple[int, ...]:
+    """The lowest seeds that none of these trials had: a trial was chosen because its seed was
+    lucky, so a run with that seed would be as lucky."""
+    had = {trial.config.seed for trial in trials}
+    return tuple(islice((seed for seed in count() if seed not in had), WINNER_SEEDS))
+
+
 def train_alone(
-    request: Request, trial: Trial, value: float, *, cache: Path, runs: Path, watch: Watch
+    request: Request,
+    trial: Trial,
+    value: float,
+    seeds: Sequence[int],
+    *,
+    cache: Path,
+    runs: Path,
+    watch: Watch,
 ) -> dict[str, Any]:
     """One winner: its runs, their accuracies on the selection part, mean and deviation; without
     them, and with the reason, where a run diverged."""
     params = {key: text for key, text in trial.params.items() if key != "seed"}
     paths, values = [], []
     reason = None
-    for seed in WINNER_SEEDS:
+    for seed in seeds:
         more = (f"seed={seed}", "baselines=off")
         experiment = request.space.experiment(trial.experiment, params, *more)
         try:
