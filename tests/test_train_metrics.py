@@ -31,7 +31,10 @@ def record(**changes: Any) -> Evaluated:
         "references": "one answer each",
         **changes,
     }
-    arrays = {name: np.asarray(fields[name]) for name in ("predicted", "truth", "image")}
+    fields.setdefault("in_vocabulary", np.asarray(fields["truth"]) < fields["num_answers"])
+    fields.setdefault("all_predicted", fields["predicted"])
+    names = ("predicted", "truth", "image", "all_predicted")
+    arrays = {name: np.asarray(fields[name]) for name in names}
     return Evaluated(**{**fields, **arrays})
 
 
@@ -72,6 +75,25 @@ def test_cross_entropy_averages_truths_in_the_vocabulary() -> None:
     values, reasons = compute(record(truth=[3, 4], predicted=[0, 1]), ["cross_entropy"])
     assert values["cross_entropy"] is None
     assert reasons["cross_entropy"] == "no truth is in the vocabulary"
+
+
+def test_cross_entropy_that_is_infinite_has_no_value() -> None:
+    values, reasons = compute(record(cross_entropy=np.array([1, np.inf, 1, 1, 1, 1])))
+    assert values["cross_entropy"] is None
+    assert reasons["cross_entropy"] == "infinite: the model gives a truth no probability at all"
+    assert values["accuracy"] == pytest.approx(3 / 6)
+
+
+def test_outputs_that_are_not_finite_have_no_figures() -> None:
+    values, reasons = compute(record(not_finite=2))
+    assert set(values.values()) == {None}
+    assert set(reasons.values()) == {"2 outputs of the model are not finite"}
+
+
+def test_the_ceiling_is_over_all_that_have_an_answer() -> None:
+    """With other = "drop" or "class" no truth is outside any more; the answers still are."""
+    inside = np.array([True, True, False, False, False])
+    assert value("ceiling", truth=[0, 1, 1, 1, 0, 2], in_vocabulary=inside) == pytest.approx(2 / 5)
 
 
 def test_top5_needs_more_than_five_answers() -> None:

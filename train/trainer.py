@@ -120,7 +120,7 @@ def train_and_measure(
         folder=folder.path,
         watch=watch,
     )
-    metrics = evaluate_parts(experiment, data, fitted, folder, stopping=watch.stopping)
+    metrics = evaluate_parts(experiment, data, fitted, folder, watch)
     others = Watch(watch.console, stopping=watch.stopping)
     baselines = run_baselines(experiment.config, data, runs=folder.path.parent, watch=others)
     fitted.snapshots.finish(fitted.score)
@@ -155,16 +155,25 @@ def evaluate_parts(
     data: TrainingData,
     fitted: Fitted,
     folder: RunFolder,
-    *,
-    stopping: Callable[[], bool],
+    watch: Watch,
 ) -> dict[str, Any]:
     """`metrics` of the result: every part evaluated once, with the selected weights. Predictions
-    of every part but train go into the run's folder."""
+    of every part but train go into the run's folder. A part with outputs that are not finite has
+    no figures, and one line says so."""
     metrics = {}
-    precision = data.precision
     for name, part in data.parts.items():
-        outputs = run_model(fitted.model, part, data.tables, precision, stopping=stopping)
+        outputs = run_model(
+            fitted.model,
+            part,
+            data.tables,
+            data.precision,
+            temperature=experiment.config.temperature,
+            stopping=watch.stopping,
+        )
         metrics[name] = measure(part, outputs, data.vocabulary)
+        if not outputs.finite.all():
+            why = metrics[name]["reasons"]["accuracy"]
+            say(watch.console, f"{name}: no figures: {why}; look for large values in its rows")
         if name != "train":
-            folder.write_predictions(name, predictions(part, outputs, data.vocabulary))
+            folder.write_predictions(name, *predictions(part, outputs, data.vocabulary))
     return metrics

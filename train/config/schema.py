@@ -110,6 +110,13 @@ class Config(Section):
     schedule: Component = Component(name="constant")
     train: Training = Training()
 
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before they become probabilities: the loss's option of that
+        name, 1 where it has none."""
+        option = self.loss.options.get("temperature", 1.0)
+        return float(option) if isinstance(option, int | float) else 1.0
+
     def values(self) -> dict[str, Any]:
         """The config as plain nested dicts, without keys that are None."""
         return self.model_dump(exclude_none=True)

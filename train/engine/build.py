@@ -138,6 +138,7 @@ def describe_model(
             modality: {"width": table.width, "normalise": table.normaliser.kind}
             for modality, table in tables.items()
         },
+        "temperature": config.temperature,
         "answers": list(vocabulary.answers),
         "answers_normalised": vocabulary.normalised,
     }

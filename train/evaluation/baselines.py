@@ -13,8 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from train.config.identity import code_digest
 from train.config.schema import Component, Config, load_experiment
 from train.errors import TrainError
@@ -53,10 +51,7 @@ def run_baselines(
 
 def majority(data: TrainingData) -> dict[str, dict[str, float | None]]:
     """Always the most frequent answer of the training part."""
-    truth = data.parts["train"].truth.numpy()
-    inside = truth[(truth >= 0) & (truth < len(data.vocabulary))]
-    most = int(np.bincount(inside).argmax())
-    return _by_split(data, lambda part: always(part, most))
+    return _by_split(data, lambda part: always(part, part.most_frequent))
 
 
 def _single(
@@ -67,7 +62,12 @@ def _single(
         raise TrainError(f"the experiment has no features.{modality}")
     config = single_modality(config)
     digest = json_digest(
-        {"config": _budget(config), "data": data.digests[modality], "code": code_digest()}
+        {
+            "config": _budget(config),
+            "data": data.digests[modality],
+            "precision": data.precision,  # "auto" is another one on another processor
+            "code": code_digest(),
+        }
     )
     remove_stale_temporaries(runs / "baselines")  # what a killed run was writing
     path = runs / "baselines" / f"{digest[:32]}.json"
@@ -96,11 +96,18 @@ def _train(
     modality = SINGLE[name]
     fitted = fit(config, data, modalities=[modality], what=name, folder=folder, watch=watch)
     tables = {modality: data.tables[modality]}
-    precision = data.precision
-    return _by_split(
-        data,
-        lambda part: run_model(fitted.model, part, tables, precision, stopping=watch.stopping),
-    )
+
+    def outputs(part: Part) -> Outputs:
+        return run_model(
+            fitted.model,
+            part,
+            tables,
+            data.precision,
+            temperature=config.temperature,
+            stopping=watch.stopping,
+        )
+
+    return _by_split(data, outputs)
 
 
 def single_modality(config: Config) -> Config:

@@ -29,6 +29,7 @@ from train.inputs.parts import (
     held_out_images,
     join,
     make_part,
+    most_frequent_class,
 )
 from train.inputs.resident import (
     ItemRows,
@@ -116,10 +117,10 @@ def load_data(
         if split.limit is not None and len(split) >= split.limit
     ]
     notes += [
-        f"{part.split.name}: {part.left_out:,} of {len(part.split):,} examples left out, an item "
-        "of theirs failed in stage 1 or is missing"
+        f"{part.split.name}: {len(part.left_out):,} of {len(part.split):,} examples left out, an "
+        "item of theirs failed in stage 1 or is missing"
         for part in joined.values()
-        if part.left_out
+        if len(part.left_out)
     ]
     joined, selection = _select(joined, config)
     vocabulary = _vocabulary(joined["train"], config)
@@ -131,7 +132,10 @@ def load_data(
     resident, items = _resident(
         tables, joined, config, COMPUTE_TYPES[precision], device=device, sizes=sizes
     )
-    parts = {name: make_part(name, part, items[name], vocabulary) for name, part in joined.items()}
+    most = most_frequent_class(joined["train"], vocabulary)
+    parts = {
+        name: make_part(name, part, items[name], vocabulary, most) for name, part in joined.items()
+    }
     _check_labels(parts, selection, vocabulary)
     read = {**tables, "answer": answer_table} if answer_table is not None else tables
     vectors = None
@@ -208,11 +212,12 @@ def _select(joined: Mapping[str, Joined], config: Config) -> tuple[dict[str, Joi
     train = joined["train"]
     if config.train.overfit:
         labelled = train.answer >= 0
-        first = labelled & (np.cumsum(labelled) <= config.train.overfit)
+        first = np.zeros(len(train.split), dtype=bool)
+        first[train.kept[labelled][: config.train.overfit]] = True
         return {"train": train.only(first)}, "train"
     if "val" in joined and joined["val"].split.annotated:
         return dict(joined), "val"
-    held_out = held_out_images(train.split, config.data_seed)[train.kept]
+    held_out = held_out_images(train.split, config.data_seed)
     rest = {name: part for name, part in joined.items() if name != "train"}
     name = "held_out" if "val" in joined else "val"
     return {"train": train.only(~held_out), name: train.only(held_out), **rest}, name
@@ -310,15 +315,13 @@ def _with_vocabulary(digest: str, vocabulary: Vocabulary) -> str:
 
 def _note(part: Part, vocabulary: Vocabulary) -> str | None:
     """Answers of a part that need a word: empty ones and those outside the vocabulary."""
-    truth = part.truth.numpy()
     answer: npt.NDArray[np.int32] = part.joined.answer
     texts = part.joined.split.answer_texts
     found = {
         "empty": int(np.isin(answer, [i for i, text in enumerate(texts) if not text]).sum()),
         f"outside the vocabulary of {len(vocabulary):,} (other = {vocabulary.other})": int(
-            (truth >= len(vocabulary)).sum()
+            (part.labelled & ~part.in_vocabulary).sum()
         ),
     }
     told = [f"{count:,} {what}" for what, count in found.items() if count]
-    labelled = int((truth >= 0).sum())
-    return f"{part.name}: of {labelled:,} answers {', '.join(told)}" if told else None
+    return f"{part.name}: of {part.labelled.sum():,} answers {', '.join(told)}" if told else None

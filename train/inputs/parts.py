@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -63,23 +63,24 @@ class Joined:
         kept: int64 [n], which examples of the split they are.
         items: modality -> rows in its table.
         image: int64 [n], examples that share an image share a number.
-        left_out: how many examples have an item that failed or is missing.
+        left_out: int64 [m], the examples of the split that have an item that failed or is missing.
     """
 
     split: Split
     kept: Whole
     items: Mapping[str, ItemRows]
     image: Whole
-    left_out: int
+    left_out: Whole
 
     def __len__(self) -> int:
         return len(self.kept)
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> Joined:
-        """Some of these examples, by a bool [n]; what was left out stays with the others."""
-        index = torch.from_numpy(np.flatnonzero(chosen))
+        """Some of the examples, usable and left out alike, by a bool for each of the split's."""
+        own, out = chosen[self.kept], chosen[self.left_out]
+        index = torch.from_numpy(np.flatnonzero(own))
         items = {modality: rows.select(index) for modality, rows in self.items.items()}
-        return Joined(self.split, self.kept[chosen], items, self.image[chosen], 0)
+        return Joined(self.split, self.kept[own], items, self.image[own], self.left_out[out])
 
     @property
     def answer(self) -> npt.NDArray[np.int32]:
@@ -119,7 +120,8 @@ def join(split: Split, tables: Mapping[str, Table], precompute: str) -> Joined:
     for modality, (items, row) in found.items():
         offsets = None if items.offsets is None else torch.from_numpy(items.offsets)
         joined[modality] = ItemRows(torch.from_numpy(row), offsets).select(chosen)
-    return Joined(split, kept, joined, image_groups(split)[kept], len(split) - len(kept))
+    left_out = np.flatnonzero(~usable).astype(np.int64)
+    return Joined(split, kept, joined, image_groups(split)[kept], left_out)
 
 
 def _rows_of(keys: npt.NDArray[np.uint8], table: Table, split_name: str, precompute: str) -> Whole:
@@ -184,21 +186,36 @@ class Part:
     Attributes:
         items: modality -> rows in its resident table.
         truth: int64 [n]: class, C and above outside the vocabulary, -1 unlabelled.
-        answered: bool [n], labelled and not dropped: what metrics count.
-        left_out: labelled examples that metrics do not count.
-        references: for VQA accuracy of the answered examples, or why there are none.
+        labelled: bool [n], examples with an answer.
+        answered: bool [n], labelled and not dropped: what accuracy counts.
+        in_vocabulary: bool [n], whether the answer is in the vocabulary, whatever `other` says.
+        most_frequent: the class that is the truth of most examples of train.
+        references: of every labelled question, first the labelled examples and then those that are
+            left out, for VQA accuracy; or why there are none.
     """
 
     name: str
     joined: Joined
     items: Mapping[str, ItemRows]
     truth: torch.Tensor
+    labelled: npt.NDArray[np.bool_]
     answered: npt.NDArray[np.bool_]
-    left_out: int
+    in_vocabulary: npt.NDArray[np.bool_]
+    most_frequent: int
     references: References | str
 
     def __len__(self) -> int:
         return len(self.truth)
+
+    @property
+    def left_out(self) -> int:
+        """How many examples accuracy does not count: items failed, or the answer is dropped."""
+        return len(self.joined.left_out) + int((self.labelled & ~self.answered).sum())
+
+    @property
+    def left_out_labelled(self) -> int:
+        """How many examples have an answer, but an item that failed or is missing."""
+        return int((self.joined.split.answer[self.joined.left_out] >= 0).sum())
 
     def question_ids(self) -> list[int | str]:
         """Ids as the dataset gives them, in its order."""
@@ -207,29 +224,44 @@ class Part:
 
 
 def make_part(
-    name: str, joined: Joined, items: Mapping[str, ItemRows], vocabulary: Vocabulary
+    name: str,
+    joined: Joined,
+    items: Mapping[str, ItemRows],
+    vocabulary: Vocabulary,
+    most_frequent: int,
 ) -> Part:
     """A part with its truths in the vocabulary's classes."""
-    split = joined.split
-    truth = vocabulary.truths(joined.answer, split.answer_texts)
-    answered = truth >= 0
-    dropped = answered & (truth >= len(vocabulary)) & (vocabulary.other == "drop")
-    answered &= ~dropped
+    texts = joined.split.answer_texts
+    truth = vocabulary.truths(joined.answer, texts)
+    labelled = truth >= 0
+    in_vocabulary = replace(vocabulary, other="wrong").truths(joined.answer, texts)
+    dropped = (truth >= len(vocabulary)) & (vocabulary.other == "drop")
     return Part(
         name=name,
         joined=joined,
         items=items,
         truth=torch.from_numpy(truth),
-        answered=answered,
-        left_out=int(dropped.sum()) + (joined.left_out if split.annotated else 0),
-        references=_references(joined, answered, vocabulary),
+        labelled=labelled,
+        answered=labelled & ~dropped,
+        in_vocabulary=labelled & (in_vocabulary < len(vocabulary)),
+        most_frequent=most_frequent,
+        references=_references(joined, labelled, vocabulary),
     )
 
 
+def most_frequent_class(train: Joined, vocabulary: Vocabulary) -> int:
+    """The class that is the truth of most examples of train; of equals the first, 0 without any."""
+    truth = vocabulary.truths(train.answer, train.split.answer_texts)
+    inside = truth[(truth >= 0) & (truth < len(vocabulary))]
+    return int(np.bincount(inside, minlength=1).argmax())
+
+
 def _references(
-    joined: Joined, answered: npt.NDArray[np.bool_], vocabulary: Vocabulary
+    joined: Joined, labelled: npt.NDArray[np.bool_], vocabulary: Vocabulary
 ) -> References | str:
-    split, chosen = joined.split, joined.kept[answered]
+    split = joined.split
+    chosen = np.concatenate([joined.kept[labelled], joined.left_out])
+    chosen = chosen[split.answer[chosen] >= 0]
     counts = np.diff(split.answers_offsets)[chosen]
     if not len(chosen):
         return "no labelled example to evaluate"

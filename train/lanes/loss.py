@@ -11,12 +11,16 @@ from train.losses.cross_entropy import CrossEntropy
 
 
 class LaneCrossEntropy:
-    """Logits float32 [lanes, batch, answers], targets int64 [batch] -> losses [lanes], in nats."""
+    """Logits float32 [lanes, batch, answers], targets int64 [batch] -> losses [lanes], in nats.
+
+    Attributes:
+        temperature: what each lane's logits are divided by, float32 [lanes].
+    """
 
     def __init__(self, losses: Sequence[CrossEntropy], device: torch.device | None = None) -> None:
         self._tempered = any(loss.temperature != 1 for loss in losses)
         self._smoothed = any(loss.label_smoothing for loss in losses)
-        self._temperature = torch.tensor([loss.temperature for loss in losses], device=device)
+        self.temperature = torch.tensor([loss.temperature for loss in losses], device=device)
         self._smoothing = torch.tensor([loss.label_smoothing for loss in losses], device=device)
         self._weights: torch.Tensor | None = None
         given = [loss.weights for loss in losses if loss.weights is not None]
@@ -27,13 +31,13 @@ class LaneCrossEntropy:
 
     def keep(self, lanes: torch.Tensor) -> None:
         """Go on with some of the lanes, int64 [k]."""
-        self._temperature, self._smoothing = self._temperature[lanes], self._smoothing[lanes]
+        self.temperature, self._smoothing = self.temperature[lanes], self._smoothing[lanes]
         self._weights = None if self._weights is None else self._weights[lanes]
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         lanes = len(logits)
         if self._tempered:
-            logits = logits / self._temperature[:, None, None]
+            logits = logits / self.temperature[:, None, None]
         log_shares = logits.log_softmax(dim=-1)
         kept = targets != IGNORED
         index = targets.clamp_min(0)

@@ -277,13 +277,14 @@ class Training:
             self.selection,
             self.tables,
             self.data.precision,
+            temperature=self.config.temperature,
             stopping=self.watch.stopping,
         )
         record = evaluated(self.selection, outputs, len(self.data.vocabulary))
-        values, _ = compute(record, ("accuracy", "cross_entropy"))
+        values, reasons = compute(record, ("accuracy", "cross_entropy"))
         score = score_of(values, self.step)
         if score is None:
-            what = f"the cross-entropy of {self.data.selection} is {values['cross_entropy']}"
+            what = f"on {self.data.selection} {reasons['accuracy']}"
             raise self._not_finite(what, self.step - 1, self.engine.lr(self.step - 1))
         self.score = score
         epoch = epochs_done(self.step, len(self.bounds))

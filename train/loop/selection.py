@@ -14,7 +14,7 @@ class Score:
 
     Attributes:
         accuracy: 0 to 1.
-        cross_entropy: nats, decides between equals; infinite where no truth is a class.
+        cross_entropy: nats, decides between equals; infinite where it has no value.
     """
 
     step: int
@@ -46,12 +46,11 @@ class Score:
 
 
 def score_of(values: Mapping[str, float | None], step: int) -> Score | None:
-    """The score of an evaluation's metrics; None where the cross-entropy is not finite."""
+    """The score of an evaluation's metrics; None where the model's outputs are not finite."""
     accuracy, nats = values["accuracy"], values["cross_entropy"]
-    assert accuracy is not None  # load_data refuses a selection part without labels
-    if nats is None:  # no truth is a class: there is nothing to compare
-        return Score(step, accuracy, math.inf)
-    return Score(step, accuracy, nats) if math.isfinite(nats) else None
+    if accuracy is None:  # not for want of labels: load_data refuses a selection part without
+        return None
+    return Score(step, accuracy, math.inf if nats is None else nats)
 
 
 def milestones(every: float, *, steps_per_epoch: int, total: int) -> frozenset[int]:

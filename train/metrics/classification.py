@@ -7,6 +7,7 @@ the vocabulary, which no prediction can match.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from train.components import families
+from train.metrics.clustered import clustered_error
 from train.metrics.vqa_accuracy import References, official_scores, simple_scores
 
 METRICS: dict[str, str] = {
@@ -38,7 +40,7 @@ class NotComputable(Exception):
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Predictions for n labelled examples.
+    """Predictions for n examples with an answer that counts.
 
     Attributes:
         num_answers: C, the size of the vocabulary.
@@ -48,7 +50,13 @@ class Evaluated:
         in_top5: bool [n], whether the truth is among the five highest logits: at most five, its own
             among them, are as high, so that ties count against it.
         image: int64 [n], examples of the same image share a number.
-        references: for VQA accuracy, or the reason why there are none.
+        in_vocabulary: bool [m], of all labelled examples, dropped ones among them, whether the
+            answer is in the vocabulary.
+        all_predicted: int64 [q], a class for each labelled question, those without a usable image
+            among them.
+        references: of those q, for VQA accuracy; or the reason why there are none.
+        not_finite: the number of outputs that hold NaN or infinity: a model that gives such has
+            no figures.
     """
 
     num_answers: int
@@ -57,7 +65,10 @@ class Evaluated:
     cross_entropy: npt.NDArray[np.float64]
     in_top5: npt.NDArray[np.bool_]
     image: Whole
+    in_vocabulary: npt.NDArray[np.bool_]
+    all_predicted: Whole
     references: References | str
+    not_finite: int = 0
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
@@ -74,6 +85,8 @@ def compute(
     reasons: dict[str, str] = {}
     for name in names:
         try:
+            if evaluated.not_finite:
+                raise NotComputable(f"{evaluated.not_finite:,} outputs of the model are not finite")
             if not len(evaluated.truth):
                 raise NotComputable("no labelled example to evaluate")
             values[name] = float(families.METRIC.find(name)(evaluated))
@@ -88,17 +101,11 @@ def accuracy(evaluated: Evaluated) -> float:
 
 
 def accuracy_se(evaluated: Evaluated) -> float:
-    """Standard error of accuracy, clustered by image: questions of one image are not independent.
-
-    sqrt(G / (G - 1) * sum over G images of (sum of (correct - accuracy))^2) / n.
-    """
-    _, image = np.unique(evaluated.image, return_inverse=True)
-    clusters = int(image.max()) + 1
-    if clusters < 2:
+    """Standard error of accuracy, clustered by image."""
+    error = clustered_error(evaluated.correct, evaluated.image)
+    if math.isnan(error):
         raise NotComputable("all examples are of one image; the error is clustered by image")
-    residual = evaluated.correct - evaluated.correct.mean()
-    sums = np.bincount(image, weights=residual, minlength=clusters)
-    return float(np.sqrt(clusters / (clusters - 1) * np.square(sums).sum()) / len(residual))
+    return error
 
 
 def top5_accuracy(evaluated: Evaluated) -> float:
@@ -109,16 +116,21 @@ def top5_accuracy(evaluated: Evaluated) -> float:
 
 
 def cross_entropy(evaluated: Evaluated) -> float:
-    """Mean cross-entropy over the truths that are in the vocabulary, nats."""
+    """Mean cross-entropy over the truths that are classes, nats, of the probabilities that the
+    model predicts with."""
     inside = evaluated.truth < evaluated.num_answers
     if not inside.any():
         raise NotComputable("no truth is in the vocabulary")
-    return float(evaluated.cross_entropy[inside].mean())
+    mean = float(evaluated.cross_entropy[inside].mean())
+    if not np.isfinite(mean):
+        raise NotComputable("infinite: the model gives a truth no probability at all")
+    return mean
 
 
 def ceiling(evaluated: Evaluated) -> float:
-    """Share of truths that are in the vocabulary: the highest accuracy that can be reached."""
-    return float((evaluated.truth < evaluated.num_answers).mean())
+    """Share of questions whose answer is in the vocabulary, of all that have one: with other =
+    "wrong" the highest accuracy that can be reached."""
+    return float(evaluated.in_vocabulary.mean())
 
 
 def precision_macro(evaluated: Evaluated) -> float:
@@ -154,19 +166,20 @@ def _per_class(evaluated: Evaluated) -> tuple[npt.NDArray[np.float64], ...]:
 
 
 def vqa_accuracy_official(evaluated: Evaluated) -> float:
-    """Mean official VQA accuracy (flavour official-2021, see data/answers.py)."""
+    """Mean official VQA accuracy (flavour official-2021, see data/answers.py) of all labelled
+    questions: what the official evaluator gives for the run's file of predictions."""
     return float(official_scores(_matches(evaluated)).mean())
 
 
 def vqa_accuracy_simple(evaluated: Evaluated) -> float:
-    """Mean of min(matching annotators / 3, 1)."""
+    """Mean of min(matching annotators / 3, 1), of all labelled questions."""
     return float(simple_scores(_matches(evaluated)).mean())
 
 
 def _matches(evaluated: Evaluated) -> Whole:
     if isinstance(evaluated.references, str):
         raise NotComputable(evaluated.references)
-    return evaluated.references.matches(evaluated.predicted)
+    return evaluated.references.matches(evaluated.all_predicted)
 
 
 def accuracy_by_type(

@@ -6,7 +6,8 @@
     checkpoints/best/         weights of the selected epoch (and snapshots beside it)
     events.out.tfevents.*     for TensorBoard
     lock                      held while a process trains the run
-    predictions.<split>.json  VQA results format
+    predictions.<split>.json  VQA results format, every question of the split
+    substitutes.<split>.json  those of them that the model did not answer: an item failed
     result.json               what other programs read
 
 A run is finished when it has `result.json`, which is written last.
@@ -25,7 +26,8 @@ from train.config.identity import identity_of, run_id
 from train.config.schema import Config, Experiment, to_toml
 from train.engine.step import Precision
 from train.errors import TrainError
-from train.loop.layout import CONFIG, FAILURE, IDENTITY, RESULT
+from train.evaluation.evaluate import Prediction
+from train.loop.layout import CONFIG, FAILURE, IDENTITY, PREDICTIONS, RESULT, SUBSTITUTES
 from vqa_cache.system.durable import remove, write_file
 
 
@@ -85,10 +87,19 @@ class RunFolder:
         """Write down why the training ended."""
         write_file(self.path / FAILURE, f"{error}\n".encode())
 
-    def write_predictions(self, split: str, rows: list[dict[str, int | str]]) -> None:
-        """Write predictions.<split>.json, an object a line."""
-        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-        write_file(self.path / f"predictions.{split}.json", f"[{lines}]\n".encode())
+    def write_predictions(
+        self, split: str, rows: list[Prediction], substitutes: list[Prediction]
+    ) -> None:
+        """Write predictions.<split>.json, an object a line, and where there are any, those answers
+        that the model did not give as substitutes.<split>.json."""
+        files = {PREDICTIONS: rows, SUBSTITUTES: substitutes}
+        for name, chosen in files.items():
+            path = self.path / name.format(split=split)
+            lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in chosen)
+            if chosen or name == PREDICTIONS:
+                write_file(path, f"[{lines}]\n".encode())
+            else:
+                remove(path)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write result.json: from now on the run is finished."""

@@ -80,7 +80,7 @@ def _figures(folder: Path, config: Config, data: TrainingData) -> dict[str, Any]
         first = " ".join(str(error).split())
         raise TrainError(f"checkpoint {folder}: does not fit the run's model: {first}") from None
     part = data.parts[data.selection]
-    outputs = run_model(model, part, data.tables, data.precision)
+    outputs = run_model(model, part, data.tables, data.precision, temperature=config.temperature)
     figures = measure(part, outputs, data.vocabulary)
     reasons = {name: why for name, why in figures["reasons"].items() if name in METRICS}
     return {

@@ -199,8 +199,8 @@ class _Pass:
     def _evaluate(self, done: int) -> None:
         part = self.data.parts[self.data.selection]
         classes = len(self.data.vocabulary)
-        precision = self.data.precision
-        outputs = run_lanes(self.step.model, part, self.data.tables, precision)
+        precision, temperature = self.data.precision, self.step.loss.temperature
+        outputs = run_lanes(self.step.model, part, self.data.tables, precision, temperature)
         finite = self.step.finite.tolist()
         for trial, good, own in zip(self.trial_of_lane, finite, outputs, strict=True):
             if trial in self.outcomes:
@@ -267,13 +267,22 @@ def _by_lane(configs: Iterable[Config], option: str) -> torch.Tensor:
 
 
 def run_lanes(
-    model: LaneModel, part: Part, tables: Mapping[str, ResidentTable], precision: Precision
+    model: LaneModel,
+    part: Part,
+    tables: Mapping[str, ResidentTable],
+    precision: Precision,
+    temperature: torch.Tensor,
 ) -> list[Outputs]:
     """What every lane says about all examples of a part, as `train.evaluate.run_model` for one.
-    The five highest logits are not looked at."""
+    The five highest logits are not looked at.
+
+    Args:
+        temperature: what each lane's logits are divided by, [lanes].
+    """
     n, lanes = len(part), len(model.seeds)
     device = device_of(tables)
     predicted = torch.empty((lanes, n), dtype=torch.int64, device=device)
+    finite = torch.empty((lanes, n), dtype=torch.bool, device=device)
     cross_entropy = torch.empty((lanes, n), dtype=torch.float64, device=device)
     truths = part.truth.to(device)
     rows = max(256, EVALUATION_BATCH // lanes)  # bounded memory: logits have a copy for each lane
@@ -282,9 +291,12 @@ def run_lanes(
         for span in batches(part, tables, rows, torch.arange(n)):
             place = span.to(device, non_blocking=True)
             logits = forward(model, gather(part, tables, span), precision)
+            logits = logits.div_(temperature[:, None, None])
             truth = truths[place]
             outside = (truth < 0) | (truth >= logits.shape[-1])
-            predicted[:, place] = logits.argmax(dim=-1)
+            best = logits.argmax(dim=-1)
+            predicted[:, place] = best
+            finite[:, place] = logits.gather(-1, best[..., None])[..., 0].isfinite()
             losses = functional.cross_entropy(
                 logits.flatten(0, 1),
                 truth.masked_fill(outside, IGNORED).repeat(lanes),
@@ -295,6 +307,8 @@ def run_lanes(
             cross_entropy[:, place] = known
     unknown = torch.zeros(n, dtype=torch.bool).numpy()
     return [
-        Outputs(answers.numpy(), losses.numpy(), unknown)
-        for answers, losses in zip(predicted.cpu(), cross_entropy.cpu(), strict=True)
+        Outputs(answers.numpy(), losses.numpy(), unknown, good.numpy())
+        for answers, losses, good in zip(
+            predicted.cpu(), cross_entropy.cpu(), finite.cpu(), strict=True
+        )
     ]
