@@ -122,8 +122,8 @@ def show(run: str, as_json: bool, runs: Path) -> None:
 @runs_option
 def compare(a: str, b: str, split: str | None, as_json: bool, cache: Path, runs: Path) -> None:
     """Settings in which A and B differ, their curves, and the difference in accuracy (B - A)
-    with its 95 % interval: a paired bootstrap by image."""
-    from train.runs.comparison import compare_accuracy, curves, differing_settings
+    with its 95 % interval, clustered by image."""
+    from train.runs.comparison import FEW_IMAGES, compare_accuracy, curves, differing_settings
 
     registry = opened(runs)
     a, b = find_run(registry, a), find_run(registry, b)
@@ -149,9 +149,10 @@ def compare(a: str, b: str, split: str | None, as_json: bool, cache: Path, runs:
     click.echo(f"\n{d.split} accuracy  A {d.a:.4f}  B {d.b:.4f}")
     click.echo(
         f"B - A  {d.difference:+.4f}, 95% interval {d.low:+.4f} to {d.high:+.4f}, "
-        f"n {d.n:,} questions of {d.images:,} images, paired bootstrap by image, "
-        f"{d.resamples:,} resamples"
+        f"n {d.n:,} questions of {d.images:,} images, clustered by image; {d.rule}"
     )
+    if d.images < FEW_IMAGES:
+        click.echo(f"with fewer than {FEW_IMAGES} images the interval itself is rough")
 
 
 @command.command()

@@ -1,8 +1,9 @@
 """Two runs side by side: settings that differ, curves, and whether one is really better.
 
-The difference in accuracy is judged by a paired bootstrap (Efron and Tibshirani, An Introduction to
-the Bootstrap, 1993, chapter 13): both runs answer the same questions, whole images are drawn again
-with replacement, because questions of one image are not independent.
+Both runs answer the same questions, so it is their differences, question by question, whose mean is
+judged, with an interval that takes the questions of one image for one observation. Whatever `other`
+means to a run, both are judged by one rule: a prediction is right where its text is that of the
+majority answer.
 """
 
 from __future__ import annotations
@@ -19,11 +20,20 @@ import numpy.typing as npt
 
 from train.config.keys import flatten
 from train.errors import TrainError
-from train.loop.layout import BEST, CHECKPOINTS, CONFIG, DESCRIPTION, RESULT
+from train.loop.layout import (
+    BEST,
+    CHECKPOINTS,
+    CONFIG,
+    DESCRIPTION,
+    PREDICTIONS,
+    RESULT,
+    SUBSTITUTES,
+)
+from train.metrics.clustered import clustered_interval
 from train.runs.registry import Registry
 
-RESAMPLES = 10_000
-_DRAWN_TOGETHER = 4_000_000  # drawn images held at a time
+FEW_IMAGES = 30  # below, the interval itself is rough
+RULE = "right where the text is that of the majority answer"
 _TOLERANCE = 1e-9
 
 
@@ -32,8 +42,9 @@ class Difference:
     """Accuracy of `b` less that of `a` on the same questions.
 
     Attributes:
-        low, high: 95 % interval of the difference.
-        n: questions; images: groups that were drawn.
+        low, high: 95 % interval of the difference, see `train.metrics.clustered`.
+        n: questions that both answered and that have an answer; images: of so many images.
+        rule: when a prediction counts as right, for both alike.
     """
 
     split: str
@@ -44,7 +55,7 @@ class Difference:
     high: float
     n: int
     images: int
-    resamples: int
+    rule: str
 
 
 def differing_settings(registry: Registry, a: str, b: str) -> dict[str, tuple[Any, Any]]:
@@ -77,18 +88,16 @@ def curves(registry: Registry, run: str) -> dict[tuple[str, str], list[tuple[flo
     return found
 
 
-def compare_accuracy(
-    a: Path, b: Path, cache: Path, *, split: str | None = None, resamples: int = RESAMPLES
-) -> Difference:
-    """The paired bootstrap of two finished runs.
+def compare_accuracy(a: Path, b: Path, cache: Path, *, split: str | None = None) -> Difference:
+    """The difference between two finished runs.
 
     Args:
         split: a part that both predicted; None: test where both can be judged on it, else the
             part that selected a's epochs.
 
     Raises:
-        TrainError: a run is unfinished, the runs answered different questions, or the cache does
-            not hold the answers that they were judged by.
+        TrainError: a run is unfinished, the runs answered different questions, all of them are of
+            one image, or the cache does not hold the answers that they were judged by.
     """
     results = [_result(path) for path in (a, b)]
     datasets = [result["dataset"] for result in results]
@@ -106,61 +115,60 @@ def compare_accuracy(
             f"{len(other_ids):,} in {b.name}, {common:,} of them the same in both; compare runs "
             "with the same dataset, data_seed and usable examples"
         )
-    judges = [
-        _Judge(cache, path, result, split, ids)
-        for path, result in zip((a, b), results, strict=True)
+    runs = [
+        _Answered(cache, path, result, split, ids, own)
+        for path, result, own in zip((a, b), results, (answers, other_answers), strict=True)
     ]
-    right = [judges[0].right(answers), judges[1].right(other_answers)]
-    counted = judges[0].counted & judges[1].counted
+    counted = runs[0].counted & runs[1].counted
     if not counted.any():
         raise TrainError(f"{split}: no question has an answer that counts in both runs")
-    _, image = np.unique(judges[0].image[counted], return_inverse=True)
-    gain = right[1][counted].astype(np.int64) - right[0][counted]
-    low, high = bootstrap_interval(gain, image, resamples=resamples)
+    normalised = any(run.vocabulary.normalised for run in runs)
+    right = [run.right_by_text(normalised)[counted] for run in runs]
+    image = runs[0].image[counted]
+    gain = right[1].astype(np.int64) - right[0]
+    images = len(np.unique(image))
+    if images < 2:
+        raise TrainError(
+            f"{split}: all {len(gain):,} questions are of one image; expected 2 images at least, "
+            "an interval is between images"
+        )
+    low, high = clustered_interval(gain, image)
     return Difference(
         split=split,
-        a=float(right[0][counted].mean()),
-        b=float(right[1][counted].mean()),
+        a=float(right[0].mean()),
+        b=float(right[1].mean()),
         difference=float(gain.mean()),
         low=low,
         high=high,
         n=len(gain),
-        images=int(image.max()) + 1,
-        resamples=resamples,
+        images=images,
+        rule=f"{RULE}, both normalised" if normalised else RULE,
     )
 
 
-def bootstrap_interval(
-    gain: npt.NDArray[np.int64], image: npt.NDArray[np.int64], *, resamples: int, seed: int = 0
-) -> tuple[float, float]:
-    """95 % percentile interval of the mean of `gain` [n], images drawn with replacement.
+class _Answered:
+    """What a run answered, beside the answers that the cache holds.
 
-    Args:
-        image: int64 [n], 0 to G - 1.
+    Attributes:
+        counted: bool [n], questions with an answer that the model itself answered.
+        image: int64 [n], questions of one image share a number.
     """
-    sums, counts = np.bincount(image, weights=gain), np.bincount(image)
-    draw = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    together = max(1, _DRAWN_TOGETHER // len(sums))
-    for first in range(0, resamples, together):
-        rows = min(together, resamples - first)
-        drawn = draw.integers(0, len(sums), (rows, len(sums)), dtype=np.int32)
-        means[first : first + rows] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
-
-
-class _Judge:
-    """Which predictions of a part are right, as the run itself counted."""
 
     def __init__(
-        self, cache: Path, run: Path, result: Mapping[str, Any], split: str, ids: list[int | str]
+        self,
+        cache: Path,
+        run: Path,
+        result: Mapping[str, Any],
+        split: str,
+        ids: list[int | str],
+        answers: list[str],
     ) -> None:
+        """Raises TrainError where the accuracy is not the one that was recorded."""
         import vqa_cache
         from train.inputs.parts import image_groups
         from train.inputs.vocabulary import Vocabulary
 
-        self.run, self.result, self.part = run, result, split
+        self.answers = answers
         held_out = result["best"].get("held_out_of_train") and split == result["best"]["split"]
         name = f"{result['dataset']}/{'train' if held_out else split}"
         examples = vqa_cache.open(cache).split(name)
@@ -171,28 +179,42 @@ class _Judge:
             raise TrainError(f"{cache}: {name} {what}; expected the cache that {run.name} used")
         rows = np.array([place[key] for key in ids])
         described = json.loads((run / CHECKPOINTS / BEST / DESCRIPTION).read_text(encoding="utf-8"))
-        policy = result["metrics"][split]["other_policy"]
-        vocabulary = Vocabulary(
-            tuple(described["answers"]), described["answers_normalised"], policy
+        metrics = result["metrics"][split]
+        self.vocabulary = Vocabulary(
+            tuple(described["answers"]), described["answers_normalised"], metrics["other_policy"]
         )
-        self.classes = {text: number for number, text in enumerate(vocabulary.answers)}
-        self.truth = vocabulary.truths(examples.answer[rows], examples.answer_texts)
+        self._texts, self._answer = examples.answer_texts, examples.answer[rows]
         self.image = image_groups(examples)[rows]
-        self.counted = self.truth >= 0
-        if policy == "drop":
-            self.counted &= self.truth < len(vocabulary)
+        self.counted = (self._answer >= 0) & ~np.isin(ids, list(_substituted(run, split)))
+        self._check(run, split, metrics)
 
-    def right(self, answers: list[str]) -> npt.NDArray[np.bool_]:
-        """bool [n]. Raises TrainError where the accuracy is not the one that was recorded."""
-        found: npt.NDArray[np.bool_] = np.array([self.classes[a] for a in answers]) == self.truth
-        accuracy = self.result["metrics"][self.part]["accuracy"]
-        if accuracy is None or abs(found[self.counted].mean() - accuracy) > _TOLERANCE:
+    def _check(self, run: Path, split: str, metrics: Mapping[str, Any]) -> None:
+        """The cache is the one that the run was measured on: by the run's own rule."""
+        if metrics["accuracy"] is None:
+            why = metrics["reasons"]["accuracy"]
+            raise TrainError(f"{run.name}: has no accuracy on {split}: {why}")
+        truth = self.vocabulary.truths(self._answer, self._texts)
+        counted = self.counted.copy()
+        if self.vocabulary.other == "drop":
+            counted &= truth < len(self.vocabulary)
+        classes = {text: number for number, text in enumerate(self.vocabulary.answers)}
+        found = np.array([classes[answer] for answer in self.answers]) == truth
+        accuracy = float(found[counted].mean())
+        if not abs(accuracy - metrics["accuracy"]) <= _TOLERANCE:
             raise TrainError(
-                f"{self.run.name}: accuracy on {self.part} is {accuracy} in its result, "
-                f"{found[self.counted].mean():.4f} by the answers of this cache; expected the "
-                "cache that it was trained on (--cache)"
+                f"{run.name}: accuracy on {split} is {metrics['accuracy']} in its result, "
+                f"{accuracy:.4f} by the answers of this cache; expected the cache that it was "
+                "trained on (--cache)"
             )
-        return found
+
+    def right_by_text(self, normalised: bool) -> npt.NDArray[np.bool_]:
+        """bool [n]."""
+        from train.inputs.vocabulary import Vocabulary
+
+        form = Vocabulary((), normalised).form
+        texts = [form(text) for text in self._texts]
+        pairs = zip(self.answers, self._answer.tolist(), strict=True)
+        return np.array([code >= 0 and form(answer) == texts[code] for answer, code in pairs])
 
 
 def _common_split(results: list[dict[str, Any]]) -> str:
@@ -203,7 +225,7 @@ def _common_split(results: list[dict[str, Any]]) -> str:
 
 
 def _predictions(run: Path, split: str) -> tuple[list[int | str], list[str]]:
-    path = run / f"predictions.{split}.json"
+    path = run / PREDICTIONS.format(split=split)
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -212,6 +234,14 @@ def _predictions(run: Path, split: str) -> tuple[list[int | str], list[str]]:
             f"{run.name}: no predictions for split {split!r}; it has: {', '.join(there) or 'none'}"
         ) from None
     return [row["question_id"] for row in rows], [row["answer"] for row in rows]
+
+
+def _substituted(run: Path, split: str) -> set[int | str]:
+    """Questions that the model did not answer, since an item of theirs failed."""
+    path = run / SUBSTITUTES.format(split=split)
+    if not path.is_file():
+        return set()
+    return {row["question_id"] for row in json.loads(path.read_text(encoding="utf-8"))}
 
 
 def _result(run: Path) -> dict[str, Any]:
