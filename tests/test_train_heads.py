@@ -91,6 +91,26 @@ def test_mlp_refuses_options_out_of_range(options: dict[str, Any], message: str)
 # ---------------------------------------------------------------- cosine
 
 
+def test_cosines_are_in_fp32_under_autocast() -> None:
+    """In bf16 a hundredth of the examples had two best answers alike at a scale near 100."""
+    torch.manual_seed(0)
+    head = CosineHead(16, 400, torch.randn(400, 32), hidden=[]).eval()
+    head.output.requires_grad_(False)
+    with torch.no_grad():
+        assert head.log_scale is not None
+        head.log_scale.fill_(4.5)
+        fused = torch.randn(256, 16)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            predicted = MlpHead.forward(head, fused)
+            logits = head(fused)
+    unit = torch.nn.functional.normalize(predicted.double(), dim=-1)
+    exact = unit @ head.answers.double().T * math.exp(4.5)
+    assert logits.dtype == torch.float32
+    assert (logits - exact).abs().max() < 1e-3
+    best = logits.topk(2).values
+    assert (best[:, 0] > best[:, 1]).all()
+
+
 def trained_loss(head: CosineHead, fused: torch.Tensor, targets: torch.Tensor) -> float:
     """The lowest loss that direct optimisation of the head reaches."""
     loss = CrossEntropy()

@@ -111,6 +111,23 @@ def test_tables_and_pairs_are_ranked(cache: Path) -> None:
     assert "ridge heads" in done.stdout
 
 
+def test_closed_form_heads_read_fp32_whatever_pays_here(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is multiplied in bf16, so nothing is rounded to it on a processor that has it."""
+    monkeypatch.setattr("vqa_cache.system.bf16_gain.pays_on_cpu", lambda *_: True)
+    seen = []
+
+    def look(data: TrainingData, *rest: Any) -> Any:
+        seen.append((data.precision, {table.compute_type for table in data.tables.values()}))
+        return fit_head(data, *rest)
+
+    monkeypatch.setattr("train.ridge.command.fit_head", look)
+    line = ["features.dataset=tiny", "--cache", str(cache), "--json"]
+    CliRunner().invoke(command, line, catch_exceptions=False)
+    assert seen == [("fp32", {torch.float32})] * 3
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("name", ["train.ridge", "train.lr_find"])
 def test_a_signal_ends_a_command_with_one_line(

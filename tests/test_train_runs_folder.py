@@ -129,6 +129,21 @@ def test_baselines_are_shared_between_heads(
     assert second["baselines"] == first["baselines"]
 
 
+def test_baselines_of_another_precision_are_others(tmp_path: Path, cache: Path) -> None:
+    """`auto` is bf16 on one processor and fp32 on another, with one config."""
+    auto = {"train": "epochs = 1\nbatch_size = 16"}
+    found = {}
+    for precision in ("fp32", "bf16"):
+        experiment = load_experiment(str(write_experiment(tmp_path, **auto)))
+        data = load_data(experiment, vqa_cache.open(cache), precision=precision)
+        baselines_module.run_baselines(
+            experiment.config, data, runs=tmp_path / "runs", watch=Watch(QUIET)
+        )
+        found[precision] = set((tmp_path / "runs" / "baselines").glob("*.json"))
+    assert len(found["fp32"]) == 2
+    assert len(found["bf16"] - found["fp32"]) == 2
+
+
 def test_what_a_killed_run_left_of_a_baseline_is_cleared_away(tmp_path: Path, cache: Path) -> None:
     folder = tmp_path / "runs" / "baselines"
     folder.mkdir(parents=True)

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from train import losses, optimizers
+from train import losses
 from train.components import families
 from train.config.seeds import batch_bounds, derive_seed, epoch_order
+from train.engine import optimizers
 from train.engine.step import AnswerModel, TrainingStep, forward
 from train.errors import TrainError
 from train.fusion.concat import Concat
 from train.heads.mlp import MlpHead
-from train.layers.dropout import Dropout, keep_factors
+from train.layers.dropout import Dropout, kept
 from train.losses import IGNORED
 from train.losses.cross_entropy import CrossEntropy
 
@@ -273,13 +274,28 @@ def test_trainer_loads_no_encoder_library() -> None:
 @pytest.mark.parametrize(("share", "zeros"), [(0.5, 0.5), (0.2, 51 / 256), (0.001, 1 / 256)])
 def test_dropout_zeroes_its_share_and_keeps_the_expectation(share: float, zeros: float) -> None:
     torch.manual_seed(0)
-    factors = keep_factors(torch.ones(1003, 1001), share)
+    factors = Dropout(share)(torch.ones(1003, 1001))
     n = factors.numel()
     error = 4 * (zeros * (1 - zeros) / n) ** 0.5
     assert (factors == 0).double().mean().item() == pytest.approx(zeros, abs=error)
     assert factors.unique().tolist() == pytest.approx([0.0, 1 / (1 - zeros)])
     by_column = (factors == 0).double().mean(dim=0)
     assert by_column.std().item() == pytest.approx((zeros * (1 - zeros) / 1003) ** 0.5, rel=0.15)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.5])
+def test_dropout_in_bf16_scales_by_the_exact_inverse_of_what_it_keeps(share: float) -> None:
+    """The scale is not rounded to bfloat16; only the products are, up as often as down."""
+    torch.manual_seed(0)
+    x = torch.rand(1024, 1024).bfloat16() + 0.5
+    mask = kept(x, share)
+    torch.manual_seed(0)
+    assert torch.equal(x, torch.rand(1024, 1024).bfloat16() + 0.5)
+    y = Dropout(share)(x)
+    assert y.dtype == torch.bfloat16
+    expected = x.double() * mask.double() * 256 / (256 - round(share * 256))
+    assert (y.double() - expected).abs().max() <= 2**-8 * expected.abs().max()
+    assert y.double().sum() / expected.sum() == pytest.approx(1, abs=2e-4)
 
 
 def test_dropout_is_off_while_evaluating_and_passes_gradients_where_it_keeps() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from train.layers.dropout import keep_factors
+from train.layers.dropout import kept, scale_of
 
 
 class LaneLinear(nn.Module):
@@ -81,20 +81,22 @@ class LaneDropout(nn.Module):
         if not self.training or not any(self.shares):
             return x
         assert self.streams is not None
-        factors = [self._factor(lanes[0], x, stream) for lanes, stream in self.streams.members]
-        if len(factors) == 1:
-            return x * factors[0]
-        return x * torch.stack([factors[number] for number in self.streams.number])
+        masks = [self._mask(lanes[0], x, stream) for lanes, stream in self.streams.members]
+        if len(masks) == 1:
+            return (x * masks[0]).mul_(scale_of(self.shares[0]))
+        scales = torch.tensor([scale_of(share) for share in self.shares], device=x.device)
+        masked = x * torch.stack([masks[number] for number in self.streams.number])
+        return masked.mul_(scales[:, None, None])  # in float32, then rounded to the type of x
 
     def keep(self, lanes: torch.Tensor) -> None:
         """Go on with some of the lanes, int64 [k]."""
         self.shares = [self.shares[lane] for lane in lanes.tolist()]
 
-    def _factor(self, lane: int, x: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
+    def _mask(self, lane: int, x: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
         share = self.shares[lane]
         if not share:  # a single model with this share has no such layer, and draws nothing
             return x.new_ones(x.shape[-2:])
-        return keep_factors(x[0] if x.ndim == 3 else x, share, stream)
+        return kept(x[0] if x.ndim == 3 else x, share, stream)
 
 
 class Streams:

@@ -1,8 +1,9 @@
 """Dropout that draws one random byte an element.
 
 `nn.Dropout` draws a Bernoulli number an element on one core, a third of a step of a wide head. A
-share of zeros is therefore a multiple of 1/256, the nearest one; the rest is scaled by exactly its
-inverse, so that the expectation stays.
+share of zeros is therefore a multiple of 1/256, the nearest one; the rest is scaled by exactly the
+inverse of what is kept, so that the expectation stays. The scale is a number, not a tensor of the
+input's type: in bfloat16 it would be rounded itself, and the expectation off by up to 0.4 %.
 """
 
 from __future__ import annotations
@@ -26,30 +27,35 @@ class Dropout(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or not self.share:
             return x
-        return x * keep_factors(x, self.share)
+        return (x * kept(x, self.share)).mul_(scale_of(self.share))
 
     def extra_repr(self) -> str:
         """What the printed module names."""
         return f"share={self.share}"
 
 
-def keep_factors(
-    x: torch.Tensor, share: float, generator: torch.Generator | None = None
-) -> torch.Tensor:
-    """What a tensor is multiplied by: 0 for a share of the elements, for the others the inverse of
-    what is kept.
+def scale_of(share: float) -> float:
+    """What the elements that are kept are multiplied by."""
+    return LEVELS / (LEVELS - _zeros(share)) if share else 1.0
+
+
+def _zeros(share: float) -> int:
+    return min(max(round(share * LEVELS), 1), LEVELS - 1)
+
+
+def kept(x: torch.Tensor, share: float, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Which elements of a tensor are kept: 0 for a share of them, 1 for the others.
 
     Args:
-        x: the factors are of its shape, type and device.
+        x: the mask is of its shape, type and device.
         share: above 0 and below 1.
     """
     shape = x.shape
-    zeros = min(max(round(share * LEVELS), 1), LEVELS - 1)
     words = torch.empty(-(-shape.numel() // 8), dtype=torch.int64, device=x.device)
     words.random_(-(2**63), None, generator=generator)
     drawn = words.view(torch.uint8)[: shape.numel()].view(shape)
-    kept = drawn.ge_(zeros)  # bytes of 0 and 1: neither comparing to nor reading bool is vectorised
-    return kept.to(x.dtype).mul_(LEVELS / (LEVELS - zeros))
+    # bytes of 0 and 1: neither comparing to nor reading bool is vectorised
+    return drawn.ge_(_zeros(share)).to(x.dtype)
 
 
 def check_share(**shares: float) -> None:

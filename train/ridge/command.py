@@ -154,7 +154,7 @@ def rank(
         experiment = Experiment("ridge", config, command)
         name = " + ".join(filter(None, (image, text)))
         try:
-            data = load_data(experiment, cache, device=CPU)
+            data = load_data(experiment, cache, precision="fp32", device=CPU)
             head = fit_head(data, image, text, stopping)
         except TrainError as error:
             reasons[name] = str(error)
