@@ -11,7 +11,7 @@ from test_train_small_cache import QUIET, write_experiment
 
 import vqa_cache
 from train.config.schema import load_experiment
-from train.errors import ConfigError, TrainError
+from train.errors import TrainError
 from train.inputs.load import load_data
 from train.loop.fit import Watch, fit
 from train.lr_find import Tried, best_of, command, rate_grid
@@ -56,7 +56,10 @@ def test_the_terminal_shows_every_rate_and_names_one(tmp_path: Path, cache: Path
 
 
 def test_misuse_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"--low 0.1 --high 0.1: expected 0 < low < high"):
-        command.main(["x", "--low", "0.1", "--high", "0.1"], standalone_mode=False)
+    for high in ("0.1", "inf", "nan"):
+        done = CliRunner().invoke(command, ["x", "--low", "0.1", "--high", high])
+        assert done.exit_code == 1
+        expected = f"error: --low 0.1 --high {high}: expected finite rates, 0 < low < high\n"
+        assert done.stderr == expected
     with pytest.raises(TrainError, match="every rate from 1 to 10 diverged; lower --low"):
         best_of([Tried(1.0, None, None), Tried(10.0, None, None)])

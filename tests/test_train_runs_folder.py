@@ -116,6 +116,31 @@ def test_checking_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"config": '])
+def test_a_damaged_identity_is_passed_over_in_one_line(
+    tmp_path: Path, cache: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That of another unfinished run of the experiment, and the run's own."""
+    experiment = load_experiment(str(write_experiment(tmp_path)), ["baselines=off"])
+    data = load_data(experiment, vqa_cache.open(cache))
+    own = runs_module.choose_folder(experiment, data.digest, tmp_path / "runs", new=False)
+    for path in (tmp_path / "runs" / "tiny_mlp-0123456789ab", own.path):
+        path.mkdir(parents=True)
+        (path / "identity.json").write_text(content)
+    how: dict[str, Any] = {"cache": cache, "runs": tmp_path / "runs"}
+    run = train_run(experiment, console=Console(width=400), **how)
+    told = [line for line in capsys.readouterr().out.splitlines() if "damaged" in line]
+    assert sorted(told) == sorted(
+        [
+            f"{tmp_path}/runs/tiny_mlp-0123456789ab/identity.json is damaged: that unfinished run "
+            "is passed over",
+            f"{own.path}/identity.json is damaged: written anew",
+        ]
+    )
+    assert run == own.path
+    assert json.loads((run / "identity.json").read_text())["precision"] == "fp32"
+
+
 # ---------------------------------------------------------------- baselines
 
 
@@ -127,6 +152,22 @@ def test_baselines_are_shared_between_heads(
     monkeypatch.setattr(baselines_module, "fit", None)  # nothing is trained a second time
     second = result_of(run_of(tmp_path, cache, head='name = "cosine"\nhidden = []'))
     assert second["baselines"] == first["baselines"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"splits": 3}'])
+def test_a_damaged_baseline_is_trained_anew(
+    tmp_path: Path, cache: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = load_experiment(str(write_experiment(tmp_path)), ["train.epochs=1"])
+    data = load_data(experiment, vqa_cache.open(cache))
+    how: dict[str, Any] = {"runs": tmp_path / "runs", "watch": Watch(Console(width=400))}
+    first = baselines_module.run_baselines(experiment.config, data, **how)
+    kept = {p: p.read_bytes() for p in (tmp_path / "runs" / "baselines").glob("*.json")}
+    for path in kept:
+        path.write_text(content)
+    assert baselines_module.run_baselines(experiment.config, data, **how) == first
+    assert capsys.readouterr().out.count(".json is damaged: trained anew") == 2
+    assert {path: path.read_bytes() for path in kept} == kept
 
 
 def test_baselines_of_another_precision_are_others(tmp_path: Path, cache: Path) -> None:

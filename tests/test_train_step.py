@@ -65,8 +65,6 @@ def test_label_smoothing_by_hand() -> None:
     logits = torch.tensor([[0.0, math.log(3)]])  # probabilities 1/4 and 3/4
     value = CrossEntropy(label_smoothing=0.2)(logits, torch.tensor([1])).item()
     assert value == pytest.approx(-0.9 * math.log(3 / 4) - 0.1 * math.log(1 / 4))
-    with pytest.raises(ValueError, match=r"label_smoothing is 1.0; expected 0 <="):
-        CrossEntropy(label_smoothing=1.0)
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
@@ -118,7 +116,7 @@ def test_optimisers_give_the_numbers_of_torch_to_the_bit(
         optimizer.zero_grad()
         CrossEntropy()(reference(inputs), targets).backward()
         for group in optimizer.param_groups:
-            group["lr"] = 0.1 * optimizers.linear(8)(number)
+            group["lr"] = float(torch.tensor(0.1 * optimizers.linear(8)(number)))  # in float32
         optimizer.step()
         for a, b in zip(ours.parameters(), reference.parameters(), strict=True):
             assert torch.equal(a, b), number
@@ -131,7 +129,7 @@ def test_schedule_warms_up_then_follows_its_shape(name: str) -> None:
     assert factor(4) == 1.0
     halfway = {"constant": 1.0, "linear": 0.5, "cosine": 0.5}[name]
     assert factor(8) == pytest.approx(halfway)
-    with pytest.raises(ValueError, match="warmup_steps is 13; expected 0 to 12"):
+    with pytest.raises(ValueError, match="warmup_steps is 13; expected at most 12"):
         families.SCHEDULE.find(name)(12, warmup_steps=13)
 
 
@@ -224,7 +222,7 @@ def test_order_follows_data_seed_and_epoch() -> None:
         (5, 4, [(0, 5)]),  # the one left over joins the batch before
         (6, 4, [(0, 4), (4, 6)]),
         (9, 4, [(0, 4), (4, 9)]),
-        (3, 1, [(0, 1), (1, 3)]),
+        (3, 1, [(0, 1), (1, 2), (2, 3)]),  # as asked for
     ],
 )
 def test_batches_cover_all_and_never_leave_one_alone(

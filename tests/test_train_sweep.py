@@ -29,7 +29,7 @@ from train.errors import ConfigError, TrainError
 from train.inputs.load import load_data
 from train.loop.fit import Watch, fit
 from train.sweep.__main__ import choose_sampler, choose_trials, command
-from train.sweep.pack import group, most_lanes, rungs, train_pack
+from train.sweep.pack import evaluation_rows, group, most_lanes, rungs, train_pack
 from train.sweep.propose import Told, importance, propose, round_bounds
 from train.sweep.record import Record
 from train.sweep.request import Request
@@ -201,6 +201,18 @@ def test_a_pack_takes_no_more_lanes_than_fit_into_memory(experiment: str) -> Non
     assert group([large] * 32, 32) == [list(range(14)), list(range(14, 28)), [28, 29, 30, 31]]
     assert most_lanes(large) * 5000 * 2536 * 24 <= 4 << 30
     assert most_lanes(load_experiment(experiment).config) > 1000
+
+
+@pytest.mark.parametrize("answers", [4, 1000, 100_000])
+def test_lanes_are_evaluated_in_the_memory_that_bounds_their_training(
+    experiment: str, answers: int
+) -> None:
+    config = load_experiment(experiment, [f"answers.k={answers}", "head.hidden=[]"]).config
+    for lanes in (1, 8, min(32, most_lanes(config))):
+        rows = evaluation_rows(config, lanes)
+        assert rows >= 1
+        assert rows * lanes * answers * 24 <= 4 << 30
+    assert evaluation_rows(config, 1) == 1024
 
 
 def test_rungs_are_evaluations_before_the_last() -> None:

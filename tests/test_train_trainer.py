@@ -231,9 +231,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, cache: Path) ->
 
 
 def test_options_out_of_range_name_their_section(tmp_path: Path, cache: Path) -> None:
-    with pytest.raises(TrainError, match=r"^head 'mlp': dropout is 1.5; expected 0 <= dropout < 1"):
-        run_of(tmp_path, cache, "head.dropout=1.5")
-    with pytest.raises(TrainError, match=r"^schedule 'constant': warmup_steps is 99; expected 0 t"):
+    with pytest.raises(TrainError, match=r"^schedule 'constant': warmup_steps is 99; expected at "):
         run_of(tmp_path, cache, "schedule.warmup_steps=99")
 
 

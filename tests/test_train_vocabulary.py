@@ -69,3 +69,9 @@ def test_vocabulary_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(TrainError, match="the file has no line"):
         read_vocabulary(tmp_path / "empty.txt", k=2)
+
+
+def test_a_bom_is_no_part_of_the_first_answer(tmp_path: Path) -> None:
+    path = tmp_path / "answers.txt"
+    path.write_bytes("yes\r\nno\n".encode("utf-8-sig"))
+    assert read_vocabulary(path, k=9).answers == ("yes", "no")

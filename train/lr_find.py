@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +59,8 @@ def command(
 
     The rate does not change during the pass. Nothing is written.
     """
-    if not 0 < low < high:
-        raise ConfigError([f"--low {low} --high {high}: expected 0 < low < high"])
+    if not 0 < low < high < math.inf:
+        raise ConfigError([f"--low {low} --high {high}: expected finite rates, 0 < low < high"])
     from train.loop.fit import Watch
     from vqa_cache.system.signals import StopSignal
 

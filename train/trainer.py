@@ -146,8 +146,8 @@ def tell(
     say(console, f"epochs are selected on {data.selection}{held}")
     for note in data.notes:
         say(console, note)
-    for other in unfinished_with_other_code(experiment, folder):
-        say(console, f"{other} is unfinished too, but other code began it: left alone")
+    for line in unfinished_with_other_code(experiment, folder):
+        say(console, line)
 
 
 def evaluate_parts(

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from train.components.ranges import Share, Size
 from train.inputs.specification import Encoded, Input, Positions, Tokens, Vector
 from train.layers.attention import attention_weights, spread_mask
 from train.layers.dropout import Dropout, check_share
@@ -31,9 +32,9 @@ class BilinearAttention(nn.Module):
         question: Vector,
         states: Tokens | None = None,
         *,
-        glimpses: int = 4,
-        dim: int = 512,
-        dropout: float = 0.0,
+        glimpses: Size = 4,
+        dim: Size = 512,
+        dropout: Share = 0.0,
         boxes: bool = False,
     ) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from train.components.ranges import Share, Size
 from train.inputs.specification import Encoded, Input, Positions, Tokens, Vector
 from train.layers.attention import attention_weights, spread_mask, weighted_sum
 from train.layers.dropout import Dropout, check_share
@@ -30,8 +31,8 @@ class BottomUpAttention(nn.Module):
         states: Tokens | None = None,
         *,
         form: Literal["paper", "repository"] = "paper",
-        hidden: int = 512,
-        dropout: float = 0.0,
+        hidden: Size = 512,
+        dropout: Share = 0.0,
         boxes: bool = False,
     ) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from train.components.ranges import Share, Size
 from train.inputs.specification import Encoded, Input, Positions, Tokens, Vector
 from train.layers.attention import (
     MultiHeadAttention,
@@ -37,11 +38,11 @@ class CoAttention(nn.Module):
         question: Vector,
         states: Tokens,
         *,
-        layers: int = 6,
-        dim: int = 512,
-        heads: int = 8,
-        out: int = 1024,
-        dropout: float = 0.1,
+        layers: Size = 6,
+        dim: Size = 512,
+        heads: Size = 8,
+        out: Size = 1024,
+        dropout: Share = 0.1,
         boxes: bool = False,
     ) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from train.components.ranges import Size
 from train.inputs.specification import Encoded, Input, Positions, Tokens, Vector
 from train.layers.attention import attention_weights, spread_mask
 from train.layers.positions import ReadPositions
@@ -25,8 +26,8 @@ class MultiQueryAttention(nn.Module):
         question: Vector,
         states: Tokens | None = None,
         *,
-        queries: int = 16,
-        dim: int = 512,
+        queries: Size = 16,
+        dim: Size = 512,
         conditioned: bool = True,
         boxes: bool = False,
     ) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 from torch import nn
 
+from train.components.ranges import Range, Share, Size
 from train.inputs.specification import Encoded, Input, Positions, Tokens, Vector
 from train.layers.attention import attention_weights, spread_mask, weighted_sum
 from train.layers.dropout import Dropout, check_share
 from train.layers.positions import ReadPositions
 
 MOST_HOPS = 3
+Hops = Annotated[int, Range(least=1, most=MOST_HOPS)]
 
 
 class StackedAttention(nn.Module):
@@ -31,9 +33,9 @@ class StackedAttention(nn.Module):
         question: Vector,
         states: Tokens | None = None,
         *,
-        hops: int = 2,
-        hidden: int = 512,
-        dropout: float = 0.0,
+        hops: Hops = 2,
+        hidden: Size = 512,
+        dropout: Share = 0.0,
         boxes: bool = False,
     ) -> None:
         super().__init__()

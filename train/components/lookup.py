@@ -66,7 +66,8 @@ def options_of(factory: Factory) -> dict[str, tuple[Any, Any]]:
     """Options of a factory: name -> (type, default); the default is `inspect.Parameter.empty`
     where a value is required. A class that hands `**options` on has those of the class it
     extends, too."""
-    types = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    hinted = factory.__init__ if inspect.isclass(factory) else factory
+    types = typing.get_type_hints(hinted, include_extras=True)
     parameters = inspect.signature(factory).parameters
     hands_on = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     inherited = options_of(factory.__mro__[1]) if inspect.isclass(factory) and hands_on else {}

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from train.components import families
 from train.components.lookup import did_you_mean, options_of, takes
+from train.components.ranges import all_finite
 from train.config.keys import flatten, parse_value
 from train.errors import ConfigError, TrainError
 from vqa_cache.spec import Features
@@ -78,8 +79,8 @@ class Training(Section):
     overfit: train and evaluate on the first N examples alone (0 = off): a check that a head can
         learn at all.
     precision: of matrix products; "auto" is bf16 where that is at least 1.3 times faster here.
-    evaluate_every, snapshot_every: in epochs; a fraction is allowed. An interrupted run goes on
-        from its last snapshot (0 = none but the one that a signal makes).
+    evaluate_every, snapshot_every: in epochs; a fraction is allowed, down to one step. An
+        interrupted run goes on from its last snapshot (0 = none but the one that a signal makes).
     keep_last, keep_best: so many of the newest and of the best snapshots are kept.
     """
 
@@ -268,6 +269,9 @@ def _fill(family: families.Family, given: Component, lines: list[str]) -> Compon
         except ValidationError as error:
             expected = "; ".join(_expected(problem["msg"]) for problem in error.errors())
             lines.append(f"{section}.{key} = {value!r}: {expected}")
+            continue
+        if not all_finite(value):  # what says no range of its own
+            lines.append(f"{section}.{key} = {value!r}: expected finite numbers")
     return Component(name=given.name, **chosen)
 
 

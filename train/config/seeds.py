@@ -29,9 +29,9 @@ def batch_bounds(n: int, batch_size: int) -> list[tuple[int, int]]:
     """Where each batch of n samples begins and ends.
 
     The last batch is smaller, never dropped. A single sample left over joins the batch before it,
-    because batch normalisation has no variance over one sample.
+    because batch normalisation has no variance over one sample; batches of one by choice stay.
     """
     starts = list(range(0, n, batch_size))
-    if len(starts) > 1 and n - starts[-1] == 1:
+    if batch_size > 1 and len(starts) > 1 and n - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], n], strict=True)) if n else []

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
+from train.components.ranges import Count, Fraction, NonNegative, Positive, Share
+
 OPTIMIZERS: dict[str, str] = {
     "adamw": "train.engine.optimizers:AdamW",
     "adam": "train.engine.optimizers:Adam",
@@ -48,12 +50,12 @@ class Optimizer(ABC):
                 parameter.grad = None
 
     @torch.no_grad()
-    def step(self, lr: float | torch.Tensor, found_inf: torch.Tensor | None = None) -> None:
+    def step(self, lr: torch.Tensor, found_inf: torch.Tensor | None = None) -> None:
         """One update. A parameter without a gradient stays.
 
         Args:
-            lr: a float32 scalar on the parameters' device where a CUDA graph captures the update,
-                which would keep a number as it was.
+            lr: a float32 scalar on the parameters' device: a CUDA graph would keep a number as it
+                was at the capture.
             found_inf: float32 scalar on that device; 1 leaves everything as it is.
         """
         for number, (parameters, weight_decay) in enumerate(self.groups):
@@ -74,7 +76,7 @@ class Optimizer(ABC):
         names: Sequence[str],
         parameters: list[torch.Tensor],
         gradients: list[torch.Tensor],
-        lr: float | torch.Tensor,
+        lr: torch.Tensor,
         weight_decay: float,
         found_inf: torch.Tensor | None,
     ) -> None: ...
@@ -99,11 +101,11 @@ class Adam(Optimizer):
         self,
         model: nn.Module,
         *,
-        lr: float,
-        weight_decay: float = 0.0,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
+        lr: Positive,
+        weight_decay: NonNegative = 0.0,
+        beta1: Share = 0.9,
+        beta2: Share = 0.999,
+        eps: Positive = 1e-8,
     ) -> None:
         super().__init__(model, lr, weight_decay)
         self.options = {"beta1": beta1, "beta2": beta2, "eps": eps}
@@ -113,7 +115,7 @@ class Adam(Optimizer):
         names: Sequence[str],
         parameters: list[torch.Tensor],
         gradients: list[torch.Tensor],
-        lr: float | torch.Tensor,
+        lr: torch.Tensor,
         weight_decay: float,
         found_inf: torch.Tensor | None,
     ) -> None:
@@ -142,7 +144,9 @@ class AdamW(Adam):
 
     kernel = staticmethod(torch._fused_adamw_)
 
-    def __init__(self, model: nn.Module, *, weight_decay: float = 0.01, **options: float) -> None:
+    def __init__(
+        self, model: nn.Module, *, weight_decay: NonNegative = 0.01, **options: float
+    ) -> None:
         super().__init__(model, weight_decay=weight_decay, **options)
 
 
@@ -153,9 +157,9 @@ class Sgd(Optimizer):
         self,
         model: nn.Module,
         *,
-        lr: float,
-        weight_decay: float = 0.0,
-        momentum: float = 0.9,
+        lr: Positive,
+        weight_decay: NonNegative = 0.0,
+        momentum: Share = 0.9,
         nesterov: bool = False,
     ) -> None:
         if nesterov and not momentum:
@@ -169,7 +173,7 @@ class Sgd(Optimizer):
         names: Sequence[str],
         parameters: list[torch.Tensor],
         gradients: list[torch.Tensor],
-        lr: float | torch.Tensor,
+        lr: torch.Tensor,
         weight_decay: float,
         found_inf: torch.Tensor | None,
     ) -> None:
@@ -188,17 +192,17 @@ class Sgd(Optimizer):
         )
 
 
-def constant(total_steps: int, *, warmup_steps: int = 0) -> Schedule:
+def constant(total_steps: int, *, warmup_steps: Count = 0) -> Schedule:
     """1 after a linear warm-up."""
     return _after_warmup(total_steps, warmup_steps, lambda _: 1.0)
 
 
-def linear(total_steps: int, *, warmup_steps: int = 0, final: float = 0.0) -> Schedule:
+def linear(total_steps: int, *, warmup_steps: Count = 0, final: Fraction = 0.0) -> Schedule:
     """From 1 straight down to `final`, which the step after the last would have."""
     return _after_warmup(total_steps, warmup_steps, lambda done: 1 - (1 - final) * done)
 
 
-def cosine(total_steps: int, *, warmup_steps: int = 0, final: float = 0.0) -> Schedule:
+def cosine(total_steps: int, *, warmup_steps: Count = 0, final: Fraction = 0.0) -> Schedule:
     """From 1 to `final` along half a cosine (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
     return _after_warmup(
         total_steps,
@@ -208,9 +212,9 @@ def cosine(total_steps: int, *, warmup_steps: int = 0, final: float = 0.0) -> Sc
 
 
 def _after_warmup(total_steps: int, warmup_steps: int, shape: Callable[[float], float]) -> Schedule:
-    if not 0 <= warmup_steps <= total_steps:
+    if warmup_steps > total_steps:
         raise ValueError(
-            f"warmup_steps is {warmup_steps}; expected 0 to {total_steps}, the steps of the run"
+            f"warmup_steps is {warmup_steps}; expected at most {total_steps}, the steps of the run"
         )
 
     def factor(step: int) -> float:

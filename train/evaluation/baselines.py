@@ -72,7 +72,9 @@ def _single(
     remove_stale_temporaries(runs / "baselines")  # what a killed run was writing
     path = runs / "baselines" / f"{digest[:32]}.json"
     folder = path.with_suffix("")  # its training, until the record is there
-    while not path.exists():
+    while (kept := _kept(path)) is None:
+        if path.exists():
+            say(watch.console, f"{name}: {path} is damaged: trained anew")
         try:
             with locked(folder):
                 splits = _train(name, config, data, folder=folder, watch=watch)
@@ -85,9 +87,17 @@ def _single(
                 raise Stopped("stopped by a signal") from None
             time.sleep(0.2)
     remove(folder)  # a kill may have come before that
-    kept: dict[str, dict[str, float | None]] = json.loads(path.read_text())["splits"]
     say(watch.console, f"{name}: kept from an earlier run ({path})")
     return kept
+
+
+def _kept(path: Path) -> dict[str, dict[str, float | None]] | None:
+    """Figures by split; None where there are none yet, or the file is damaged."""
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return splits if isinstance(splits, dict) else None
 
 
 def _train(

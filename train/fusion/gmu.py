@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from train.components.ranges import Size
 from train.fusion.fusion import Fusion
 
 Form = Literal["a", "b", "c", "paper"]
@@ -27,7 +28,7 @@ class GatedMultimodalUnit(Fusion):
     """
 
     def __init__(
-        self, sizes: Mapping[str, int], *, form: Form = "c", dim: int = 1024, **options: Any
+        self, sizes: Mapping[str, int], *, form: Form = "c", dim: Size = 1024, **options: Any
     ) -> None:
         super().__init__(sizes, **options)
         widths = set(self.sizes.values())

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from train.components.ranges import Size
 from train.fusion.fusion import Fusion
 
 
@@ -25,10 +26,10 @@ class LowRank(Fusion):
         self,
         sizes: Mapping[str, int],
         *,
-        dim: int = 1600,
-        chunks: int = 20,
-        rank: int = 15,
-        out: int = 1024,
+        dim: Size = 1600,
+        chunks: Size = 20,
+        rank: Size = 15,
+        out: Size = 1024,
         normalised: bool = True,
         **options: Any,
     ) -> None:

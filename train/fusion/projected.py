@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from train.components.ranges import Size
 from train.fusion.fusion import Fusion
 from train.layers.projection import Activation, activate
 
@@ -20,7 +21,7 @@ class Projected(Fusion):
         self,
         sizes: Mapping[str, int],
         *,
-        dim: int = 1024,
+        dim: Size = 1024,
         activation: Activation = "tanh",
         l2: bool = False,
         **options: Any,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from train.layers.dropout import Dropout, check_share
+from train.components.ranges import Share
+from train.layers.dropout import Dropout
 
 
 class LinearHead(nn.Module):
     """Dropout on the input, then one linear layer."""
 
-    def __init__(self, in_features: int, num_answers: int, *, dropout_input: float = 0.0) -> None:
+    def __init__(self, in_features: int, num_answers: int, *, dropout_input: Share = 0.0) -> None:
         super().__init__()
-        check_share(dropout_input=dropout_input)
         self.dropout = Dropout(dropout_input)
         self.output = nn.Linear(in_features, num_answers)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from train.layers.dropout import Dropout, check_share
+from train.components.ranges import Share, Size
+from train.layers.dropout import Dropout
 
 
 class MlpHead(nn.Module):
@@ -20,16 +21,13 @@ class MlpHead(nn.Module):
         in_features: int,
         num_answers: int,
         *,
-        hidden: list[int],
-        dropout: float = 0.0,
-        dropout_input: float = 0.0,
+        hidden: list[Size],
+        dropout: Share = 0.0,
+        dropout_input: Share = 0.0,
         batch_norm: bool = False,
         batch_norm_input: bool = False,
     ) -> None:
         super().__init__()
-        check_share(dropout=dropout, dropout_input=dropout_input)
-        if any(width < 1 for width in hidden):
-            raise ValueError(f"hidden is {hidden}; expected widths of at least 1")
         layers: list[nn.Module] = []
         if batch_norm_input:
             layers.append(nn.BatchNorm1d(in_features))

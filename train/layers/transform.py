@@ -8,7 +8,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-Width = Literal["off", "preserve", "smallest", "largest"] | int
+from train.components.ranges import Size
+
+Width = Literal["off", "preserve", "smallest", "largest"] | Size
 
 
 class Transform(nn.Module):

@@ -54,12 +54,12 @@ def score_of(values: Mapping[str, float | None], step: int) -> Score | None:
 
 
 def milestones(every: float, *, steps_per_epoch: int, total: int) -> frozenset[int]:
-    """Steps after which something is due: every so many epochs (a fraction is allowed, 0 = never)
-    and after the last."""
+    """Steps after which something is due: every so many epochs (a fraction is allowed, 0 = never),
+    at most after every step, and after the last."""
     if not every:
         return frozenset()
-    pace = every * steps_per_epoch
-    due = {max(1, round(count * pace)) for count in range(1, int(total / pace) + 1)}
+    pace = max(1.0, every * steps_per_epoch)
+    due = {round(count * pace) for count in range(1, int(total / pace) + 1)}
     return frozenset({*due, total})
 
 

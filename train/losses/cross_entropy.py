@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from train.components.ranges import NonNegative, Positive, Share
 from train.losses import IGNORED
 
 
@@ -24,9 +25,9 @@ class CrossEntropy(nn.Module):
         self,
         class_counts: torch.Tensor | None = None,
         *,
-        label_smoothing: float = 0.0,
-        temperature: float = 1.0,
-        class_weight_power: float = 0.0,
+        label_smoothing: Share = 0.0,
+        temperature: Positive = 1.0,
+        class_weight_power: NonNegative = 0.0,
     ) -> None:
         """
         Args:
@@ -34,15 +35,9 @@ class CrossEntropy(nn.Module):
                 where `class_weight_power` is not 0.
 
         Raises:
-            ValueError: an option is out of range.
+            ValueError: they are needed and not given.
         """
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(
-                f"label_smoothing is {label_smoothing}; expected 0 <= label_smoothing < 1"
-            )
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; expected temperature > 0")
         if class_weight_power and class_counts is None:
             raise ValueError("class_weight_power needs the counts of the answers")
         self.label_smoothing = label_smoothing

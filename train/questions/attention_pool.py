@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from train.components.ranges import Count, Share, Size
 from train.inputs.specification import Encoded, Input, Tokens, Vector
 from train.layers.attention import attention_weights
 from train.layers.positions import EmptyPosition
@@ -23,10 +24,10 @@ class AttentionPool(nn.Module):
         self,
         given: Tokens,
         *,
-        hidden: int = 512,
-        glimpses: int = 1,
-        dropout: float = 0.0,
-        projection: int = 0,
+        hidden: Size = 512,
+        glimpses: Size = 1,
+        dropout: Share = 0.0,
+        projection: Count = 0,
         activation: Activation = "none",
     ) -> None:
         super().__init__()

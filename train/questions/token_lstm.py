@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from train.components.ranges import Count, Share, Size
 from train.inputs.specification import Encoded, Input, Tokens, Vector
 from train.layers.positions import EmptyPosition
 from train.layers.projection import Activation, Projection
@@ -30,12 +31,12 @@ class TokenLstm(nn.Module):
         given: Tokens,
         *,
         cell: Cell = "lstm",
-        hidden: int = 512,
-        layers: int = 1,
+        hidden: Size = 512,
+        layers: Size = 1,
         direction: Direction = "forward",
         state: Read = "last",
-        dropout: float = 0.0,
-        projection: int = 0,
+        dropout: Share = 0.0,
+        projection: Count = 0,
         activation: Activation = "none",
     ) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from train.components.ranges import Count
 from train.inputs.specification import Encoded, Input, Tokens, Words
 from train.layers.projection import Activation, activate
 from train.questions.token_lstm import TokenLstm
@@ -31,7 +32,7 @@ class WordLstm(TokenLstm):
         self,
         given: Words,
         *,
-        dim: int = 0,
+        dim: Count = 0,
         frozen: bool = False,
         embedding_activation: Activation = "none",
         **lstm: Any,

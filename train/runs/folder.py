@@ -49,6 +49,15 @@ def load_run(path: Path) -> Run:
     return Run(path, config, json.loads((path / RESULT).read_text(encoding="utf-8")))
 
 
+def read_identity(path: Path) -> dict[str, Any] | None:
+    """What a run says that it is; None where its `identity.json` is missing or damaged."""
+    try:
+        found = json.loads((path / IDENTITY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 class RunFolder:
     """The folder of one run while it is being made."""
 
@@ -68,11 +77,8 @@ class RunFolder:
 
     @property
     def precision(self) -> Precision | None:
-        """What the run was begun in; None where it is new."""
-        path = self.path / IDENTITY
-        kept: Precision | None = None
-        if path.is_file():
-            kept = json.loads(path.read_text(encoding="utf-8")).get("precision")
+        """What the run was begun in; None where it is new, or the file that says so is damaged."""
+        kept: Precision | None = (read_identity(self.path) or {}).get("precision")
         return kept
 
     def begin(self, experiment: Experiment, precision: Precision) -> None:
@@ -121,14 +127,23 @@ def choose_folder(experiment: Experiment, data_digest: str, runs: Path, *, new: 
     return RunFolder(runs / f"{base.name}-{max(taken, default=1) + 1}", identity)
 
 
-def unfinished_with_other_code(experiment: Experiment, folder: RunFolder) -> list[Path]:
-    """Unfinished runs of the same experiment, config and data that other code began."""
-    found = []
+def unfinished_with_other_code(experiment: Experiment, folder: RunFolder) -> list[str]:
+    """A line for each unfinished run of the same experiment, config and data that other code began,
+    and for each whose `identity.json` is damaged, so that nobody knows."""
+    lines = []
     for path in sorted(folder.path.parent.glob(f"{experiment.name}-*/{IDENTITY}")):
-        if (path.parent / RESULT).exists():
+        run = path.parent
+        if (run / RESULT).exists():
             continue
-        identity = json.loads(path.read_text())
+        identity = read_identity(run)
+        if identity is None:
+            lines.append(f"{path} is damaged: {_left_alone(run, folder)}")
+            continue
         same = all(identity.get(key) == folder.identity[key] for key in ("config", "data"))
         if same and identity.get("code") != folder.identity["code"]:
-            found.append(path.parent)
-    return found
+            lines.append(f"{run} is unfinished too, but other code began it: left alone")
+    return lines
+
+
+def _left_alone(run: Path, folder: RunFolder) -> str:
+    return "written anew" if run == folder.path else "that unfinished run is passed over"

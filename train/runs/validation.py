@@ -26,6 +26,7 @@ from train.inputs.load import TrainingData, load_data
 from train.loop.checkpoint import load_checkpoint
 from train.loop.layout import CHECKPOINTS, CONFIG, IDENTITY, VALIDATIONS
 from train.metrics.classification import METRICS
+from train.runs.folder import read_identity
 from train.runs.records import Snapshot, read_run
 
 
@@ -49,10 +50,11 @@ def validate(run: Path, cache: Path, snapshots: Sequence[Snapshot]) -> Iterator[
     """
     config = Config.model_validate(tomllib.loads((run / CONFIG).read_text(encoding="utf-8")))
     experiment = Experiment(run.name, config, f"python -m precompute --for {run / CONFIG}")
-    identity = json.loads((run / IDENTITY).read_text(encoding="utf-8"))
-    precision = identity.get("precision")
-    data = load_data(experiment, vqa_cache.open(cache), precision=precision)
-    trained_on = identity["data"]
+    identity = read_identity(run)
+    if identity is None:
+        raise TrainError(f"{run / IDENTITY} is missing or damaged; expected what the run was")
+    data = load_data(experiment, vqa_cache.open(cache), precision=identity.get("precision"))
+    trained_on = identity.get("data")
     if data.digest != trained_on:
         raise TrainError(
             f"{run.name}: the cache {cache} has data {data.digest}, the run was trained on "

@@ -55,6 +55,7 @@ LANE_KEYS = (
     "loss.class_weight_power",
     "seed",
 )
+FEWEST_ROWS = 256  # of an evaluation, where memory allows: fewer do not fill a product
 ACTIVATION_BYTES = 4 << 30
 COPIES = 6  # of an activation during a step: itself, normalised, masked, and their gradients
 
@@ -97,9 +98,19 @@ def group(configs: Sequence[Config], lanes: int) -> list[list[int]]:
 def most_lanes(config: Config) -> int:
     """Lanes whose activations take at most ACTIVATION_BYTES. A function of the config alone, as
     packs must not depend on what a machine has free."""
+    return max(1, ACTIVATION_BYTES // (config.train.batch_size * _bytes_of_an_example(config)))
+
+
+def evaluation_rows(config: Config, lanes: int) -> int:
+    """Examples that lanes evaluate at a time, in no more memory than a training step may take."""
+    fitting = ACTIVATION_BYTES // (lanes * _bytes_of_an_example(config))
+    return max(1, min(fitting, max(FEWEST_ROWS, EVALUATION_BATCH // lanes)))
+
+
+def _bytes_of_an_example(config: Config) -> int:
+    """What the activations of one example take in one lane."""
     widths = config.answers.k + sum(hidden_widths(config.head))
-    each = config.train.batch_size * widths * COPIES * torch.float32.itemsize
-    return max(1, ACTIVATION_BYTES // each)
+    return widths * COPIES * torch.float32.itemsize
 
 
 def rungs(evaluations: frozenset[int], total: int) -> set[int]:
@@ -115,7 +126,8 @@ def train_pack(
 ) -> list[Outcome]:
     """Train configs of one pack key on the same data; their outcomes, in the same order.
 
-    One pass for all where every part of them has a form with lanes, otherwise one after another.
+    One pass for all where every part of them has a form with lanes and the precision needs no loss
+    scaling, otherwise one after another.
     The global random state is left as it was.
 
     Raises:
@@ -125,6 +137,7 @@ def train_pack(
     with torch.random.fork_rng(devices=rng_devices(data.device)):
         first = configs[0]
         stackable = first.optimizer.name == "adamw" and first.loss.name == "cross_entropy"
+        stackable &= data.precision != "fp16"  # lanes have no gradient scaler
         if not stackable or not can_stack(build_model(first, data, data.tables)):
             return [_alone(config, data, what=what, watch=watch) for config in configs]
         return _Pass(configs, data, pruner=pruner).run(what, watch)
@@ -200,7 +213,10 @@ class _Pass:
         part = self.data.parts[self.data.selection]
         classes = len(self.data.vocabulary)
         precision, temperature = self.data.precision, self.step.loss.temperature
-        outputs = run_lanes(self.step.model, part, self.data.tables, precision, temperature)
+        rows = evaluation_rows(self.config, len(self.trial_of_lane))
+        outputs = run_lanes(
+            self.step.model, part, self.data.tables, precision, temperature, rows=rows
+        )
         finite = self.step.finite.tolist()
         for trial, good, own in zip(self.trial_of_lane, finite, outputs, strict=True):
             if trial in self.outcomes:
@@ -272,12 +288,15 @@ def run_lanes(
     tables: Mapping[str, ResidentTable],
     precision: Precision,
     temperature: torch.Tensor,
+    *,
+    rows: int,
 ) -> list[Outputs]:
     """What every lane says about all examples of a part, as `train.evaluate.run_model` for one.
     The five highest logits are not looked at.
 
     Args:
         temperature: what each lane's logits are divided by, [lanes].
+        rows: examples at a time, which bounds memory: logits have a copy for each lane.
     """
     n, lanes = len(part), len(model.seeds)
     device = device_of(tables)
@@ -285,7 +304,6 @@ def run_lanes(
     finite = torch.empty((lanes, n), dtype=torch.bool, device=device)
     cross_entropy = torch.empty((lanes, n), dtype=torch.float64, device=device)
     truths = part.truth.to(device)
-    rows = max(256, EVALUATION_BATCH // lanes)  # bounded memory: logits have a copy for each lane
     model.eval()
     with torch.no_grad():
         for span in batches(part, tables, rows, torch.arange(n)):

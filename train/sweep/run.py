@@ -42,6 +42,7 @@ def sweep(
         TrainError: a user's error, with one clear line each.
         Stopped: a signal came; finished packs are kept.
     """
+    check_first_trials(request)
     data, console = Data(cache), watch.console
     settings = settings_of(request, data)
     folder = runs / sweep_id(request.space.experiments, settings)
@@ -60,6 +61,14 @@ def sweep(
         del data, campaign  # the winners read their own
         winners = train_winners(request, trials, rows, cache=cache, runs=runs, watch=watch)
     return {"sweep": str(folder), **summary(request, trials, rows), "winners": winners}
+
+
+def check_first_trials(request: Request) -> None:
+    """Propose what depends on no result: every trial, of TPE those of the first round. Raises
+    ConfigError for values that do not go together, before anything is read or trained."""
+    first = round_bounds(request.sampler, request.trials, request.lanes)[0]
+    for place, name in enumerate(request.space.experiments):
+        next_trials(request, name, place * request.trials, first, [])
 
 
 def settings_of(request: Request, data: Data) -> dict[str, Any]:
