@@ -28,6 +28,7 @@ def choose_precision(
     if asked != "auto":
         check_precision(asked, device, f"train.precision = {asked}")
         return asked
+    _sum_products_in_float32()
     if device.type == "cuda":
         return "bf16" if _has_bf16() else "fp32"
     inputs, weights = torch.ones(rows, inner), torch.ones(inner, outer)
@@ -39,6 +40,7 @@ def choose_precision(
 
 def check_precision(precision: Precision, device: torch.device, what: str) -> None:
     """Raises TrainError where a device cannot compute in a precision; `what` names who needs it."""
+    _sum_products_in_float32()
     if device.type == "cpu" and precision == "fp16":
         raise TrainError(
             f"{what} needs a CUDA device with its gradient scaler, found a CPU; "
@@ -49,6 +51,12 @@ def check_precision(precision: Precision, device: torch.device, what: str) -> No
             f"{what} needs a GPU of compute capability 8.0 or above, found "
             f"{device_name(device)}; use auto, fp32 or fp16"
         )
+
+
+def _sum_products_in_float32() -> None:
+    """Or cuBLAS may add the parts of a product of 16-bit numbers in 16 bits."""
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
 
 
 def _has_bf16() -> bool:

@@ -67,12 +67,17 @@ class TrainingStep:
         """The learning rate of a step (from 0)."""
         return self.optimizer.lr * self.schedule(step)
 
+    def rate(self, step: int) -> torch.Tensor:
+        """That rate as updates take it: a float32 scalar, which a CUDA graph reads and an eager
+        step too, so that a run may go on in either way to the same bytes."""
+        return torch.full((), self.lr(step), device=self.device)
+
     def __call__(
         self, inputs: Mapping[str, torch.Tensor], targets: torch.Tensor, step: int
     ) -> torch.Tensor:
         """Update the model; returns the batch's loss, a scalar that waits for no device."""
         self.start(step)
-        return self.update(inputs, targets, self.lr(step))
+        return self.update(inputs, targets, self.rate(step))
 
     def start(self, step: int) -> None:
         """Set the random state to what the step draws from."""
@@ -83,9 +88,9 @@ class TrainingStep:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a stack trace
 
     def update(
-        self, inputs: Mapping[str, torch.Tensor], targets: torch.Tensor, lr: float | torch.Tensor
+        self, inputs: Mapping[str, torch.Tensor], targets: torch.Tensor, lr: torch.Tensor
     ) -> torch.Tensor:
-        """The work of a step: what a CUDA graph captures, with a float32 scalar as `lr`."""
+        """The work of a step: what a CUDA graph captures; `lr` as `rate` gives it."""
         self.model.train()
         loss: torch.Tensor = self.loss(forward(self.model, inputs, self.precision), targets)
         self.optimizer.clear_gradients()
@@ -98,6 +103,11 @@ class TrainingStep:
             self.optimizer.step(lr, overflowed)
             self.scaler.update(overflowed)
         return loss.detach()
+
+    def leaves_out_overflows(self) -> bool:
+        """Whether a step whose loss is not finite has changed nothing: in fp16, until the scale is
+        so low that it is not to blame. This waits for the device."""
+        return self.scaler is not None and float(self.scaler.scale) >= 1
 
     def gradients(self) -> list[torch.Tensor]:
         """The gradients of the last update."""

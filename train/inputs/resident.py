@@ -195,11 +195,9 @@ class ResidentTable:
             return self._rows(items.rows, out)
         rows = out.new_empty((len(items.rows), self.width))
         self._rows(items.rows.to(self.home, non_blocking=True), rows)
-        counts = items.offsets.diff()
-        owner = torch.arange(len(counts)).repeat_interleave(counts)
-        sums = torch.zeros((len(counts), self.width), device=out.device)
-        sums.index_add_(0, owner.to(out.device, non_blocking=True), rows.float())
-        return out.copy_(sums.div_(counts[:, None].to(out.device, non_blocking=True)))
+        counts = items.offsets.diff().to(out.device, non_blocking=True)
+        # not index_add_, whose atomic additions come in another order each time
+        return out.copy_(torch.segment_reduce(rows.float(), "mean", lengths=counts, unsafe=True))
 
     def _rows(self, rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         if not self._apart:

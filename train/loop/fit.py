@@ -241,9 +241,11 @@ class Training:
         for (step, norm), value in zip(self._unread, self._steps.losses(), strict=True):
             rate = self.engine.lr(step)
             epoch = step // len(self.bounds) + 1
-            if not math.isfinite(value):
+            finite = math.isfinite(value)
+            if not finite and not self.engine.leaves_out_overflows():
                 raise self._not_finite(f"the loss is {value}", step, rate)
-            row = {"step": step + 1, "epoch": epoch, "train_loss": value, "lr": rate}
+            loss = value if finite else None
+            row = {"step": step + 1, "epoch": epoch, "train_loss": loss, "lr": rate}
             if norm is not None:
                 shown.append(row)
                 if norm.isfinite():  # in fp16 a step may overflow and be left out
@@ -255,7 +257,7 @@ class Training:
             shown.append(row)
         for told in shown:
             self.watch.row({**told, "samples_per_second": self._samples / self._seconds})
-        self.progress.steps(self.step, row["train_loss"], self._samples / self._seconds)
+        self.progress.steps(self.step, value, self._samples / self._seconds)
 
     def _pause(self) -> None:
         if self._began is not None:
