@@ -54,7 +54,6 @@ class Range:
 
 
 Share = Annotated[float, Range(least=0, below=1)]
-Fraction = Annotated[float, Range(least=0, most=1)]
 Positive = Annotated[float, Range(above=0)]
 NonNegative = Annotated[float, Range(least=0)]
 Size = Annotated[int, Range(least=1)]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from train.components.ranges import Count, Fraction, NonNegative, Positive, Share
+from train.components.ranges import Count, NonNegative, Positive, Share
 
 OPTIMIZERS: dict[str, str] = {
     "adamw": "train.engine.optimizers:AdamW",
@@ -197,12 +197,12 @@ def constant(total_steps: int, *, warmup_steps: Count = 0) -> Schedule:
     return _after_warmup(total_steps, warmup_steps, lambda _: 1.0)
 
 
-def linear(total_steps: int, *, warmup_steps: Count = 0, final: Fraction = 0.0) -> Schedule:
-    """From 1 straight down to `final`, which the step after the last would have."""
+def linear(total_steps: int, *, warmup_steps: Count = 0, final: NonNegative = 0.0) -> Schedule:
+    """From 1 in a straight line to `final`, which the step after the last would have."""
     return _after_warmup(total_steps, warmup_steps, lambda done: 1 - (1 - final) * done)
 
 
-def cosine(total_steps: int, *, warmup_steps: Count = 0, final: Fraction = 0.0) -> Schedule:
+def cosine(total_steps: int, *, warmup_steps: Count = 0, final: NonNegative = 0.0) -> Schedule:
     """From 1 to `final` along half a cosine (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
     return _after_warmup(
         total_steps,
