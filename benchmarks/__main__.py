@@ -35,6 +35,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "Training from a table larger than memory: time, memory, accuracy.",
         "minutes, 8 GB of disk",
     ),
+    "fuzz": Benchmark(
+        "benchmarks.fuzz.command:command",
+        "Broken and hostile records, files, imports and pictures: no crash, nothing outside.",
+        "tens of minutes; --inputs 1000: one",
+    ),
     "gpu": Benchmark(
         "benchmarks.gpu:command",
         "Stage 2 on one GPU against its floor, and a sweep. Without a GPU: says so.",

@@ -1,0 +1,1 @@
+"""Broken and hostile input, seeded, for everything that reads what others wrote."""
