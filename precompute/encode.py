@@ -86,6 +86,16 @@ class Worker:
         assert self._running is not None
         return self._running[0]
 
+    def commit_shard(self, planned: PlannedShard) -> None:
+        """Encode a shard and commit it, unless every key failed that had failed before. Raises what
+        `write_shard` does."""
+        writer = self.write_shard(planned)
+        if planned.failed_before and len(writer.failed) == len(planned.keys):
+            writer.abandon()
+            return
+        with self.bottleneck.on("writing"):
+            writer.commit()
+
     def write_shard(self, planned: PlannedShard, absent: Mapping[int, str] = {}) -> ShardWriter:
         """A writer with every row of the shard, not committed yet.
 

@@ -19,7 +19,6 @@ from precompute.encode import Worker, preprocessing_threads
 from precompute.errors import PrecomputeError
 from precompute.plan import PlannedShard
 from precompute.tables import OpenedTable
-from vqa_cache.records.shard import ShardRecord
 from vqa_cache.spec import Modality, parse_spec
 from vqa_cache.system.durable import remove_stale_temporaries
 from vqa_cache.system.ray_cluster import connect, fetch
@@ -95,11 +94,11 @@ def _lost(reason: str) -> PrecomputeError:
     )
 
 
-def encode_shard(setup: Setup, planned: PlannedShard, sources: Mapping[bytes, str]) -> ShardRecord:
-    """In a process of the cluster: encode and commit one shard; its commit record."""
+def encode_shard(setup: Setup, planned: PlannedShard, sources: Mapping[bytes, str]) -> None:
+    """In a process of the cluster: encode and commit one shard."""
     worker = _worker(setup)
     worker.sources = sources
-    return worker.write_shard(planned).commit()
+    worker.commit_shard(planned)
 
 
 @lru_cache(maxsize=1)  # a process keeps its encoder from one shard of a table to the next

@@ -298,9 +298,7 @@ def encode_plan(
                     encode_shards(opened, plan.shards, worker, request.workers)
                 else:
                     for planned in plan.shards:
-                        writer = worker.write_shard(planned)
-                        with worker.bottleneck.on("writing"):
-                            writer.commit()
+                        worker.commit_shard(planned)
             finally:
                 reporter.end()
             if request.engine == "local":

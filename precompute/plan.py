@@ -12,10 +12,16 @@ from vqa_cache.table import Table
 
 @dataclass(frozen=True)
 class PlannedShard:
-    """Keys of one shard to be, in order, and its name."""
+    """Keys of one shard to be, in order, and its name.
+
+    Attributes:
+        failed_before: every key's failure is recorded already, so that a shard without a row would
+            tell nothing new.
+    """
 
     name: str
     keys: tuple[bytes, ...]
+    failed_before: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,6 @@ def make_plan(table: Table, wanted: Iterable[bytes], *, retry_failed: bool) -> P
         retry = 0
         while (name := shard_name(table.id, keys, retry)) in taken:
             retry += 1
-        shards.append(PlannedShard(name, tuple(keys)))
+        shards.append(PlannedShard(name, tuple(keys), failed.issuperset(keys)))
     present = sum(key in have for key in wanted)
     return Plan(present, sum(key in skipped for key in wanted), tuple(shards))

@@ -114,3 +114,23 @@ def test_the_last_valid_generation_stays(root: Path) -> None:
     (root / "examples" / "d" / "train" / "000002.json").write_bytes(b"{")
     assert run(root, "--minutes", 0, "--yes").stdout.startswith("0 items")
     assert vqa_cache.open(root).examples("d/train")["question"].tolist() == ["a?"]
+
+
+@pytest.mark.parametrize("container", ["hdf5", "zarr"])
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_damaged_record_goes_where_others_say_all_of_it(
+    tmp_path: Path, container: str, elsewhere: bool
+) -> None:
+    """Its keys were planned anew, in another cut, so that nothing will ever mend it."""
+    table = begin(tmp_path / "cache", container=container)
+    record = commit(table, numbered_keys(3), np.zeros((3, 4)), failed={1: "broken"})
+    path = table.folder / "records" / f"{record.shard}.json"
+    path.write_bytes(b"\0" * 40)
+    count = 3 if elsewhere else 2
+    commit(table, numbered_keys(count)[:1], np.zeros((1, 4)))
+    commit(table, numbered_keys(count)[1:], np.zeros((count - 1, 4)))
+    told = run(tmp_path / "cache", "--yes", "--minutes", 0).stdout
+    assert path.exists() != elsewhere
+    assert (table.folder / record.path("keys")).exists() != elsewhere
+    assert told.count("damaged, and its rows are elsewhere") == (2 if elsewhere else 0)
+    assert bool(list(verify(vqa_cache.open(tmp_path / "cache")))) != elsewhere

@@ -25,9 +25,9 @@ class Target(NamedTuple):
 
 
 TARGETS: dict[str, Target] = {
-    "records": Target(caches.prepare_records, 500),
-    "caches": Target(caches.prepare_caches, 50),
-    "columns": Target(caches.prepare_columns, 50),
+    "records": Target(caches.prepare_records, 570),
+    "caches": Target(caches.prepare_caches, 15),
+    "columns": Target(caches.prepare_columns, 15),
     "memo": Target(files.prepare_memo, 50),
     "toml": Target(files.prepare_toml, 60),
     "datasets": Target(files.prepare_datasets, 110),

@@ -9,11 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
+import numpy as np
+
 from vqa_cache.cache import Cache
 from vqa_cache.containers import SUFFIX
+from vqa_cache.errors import CacheError, DamagedError, NewerFormatError
 from vqa_cache.examples import current_record
+from vqa_cache.keys import KEY_BYTES, unpack_keys
 from vqa_cache.records.names import HEX_32
+from vqa_cache.records.shard import read_shard_record
 from vqa_cache.system.durable import is_temporary, live_writer
+from vqa_cache.table import Table
 
 _GENERATION = re.compile(r"\d{6,}\.(h5|json)")
 
@@ -55,8 +62,41 @@ def _candidates(root: Path) -> Iterator[tuple[Path, str]]:
         ours = HEX_32.fullmatch(shard.stem) and shard.suffix in SUFFIX.values()
         if ours and not os.path.lexists(record):
             yield shard, "a shard without a record"
+    for record in _own(root, "tables/*/*/*/*/records/*.json"):
+        yield from _replaced(record)
     for split in _own(root, "examples/*/*"):
         yield from _superseded(split)
+
+
+def _replaced(path: Path) -> Iterator[tuple[Path, str]]:
+    """A damaged commit record and its shard, where other records say all of its keys, or there is
+    no shard. Where they do not it stays: it may be restored, and repair needs its name."""
+    folder = path.parent.parent
+    shards = sorted((folder / "shards").glob(f"{path.stem}.*"))
+    try:
+        table = Table(folder)
+        known = {*unpack_keys(table.keys), *table.failed}
+        keys = [key for shard in shards for key in _keys_in(shard)]
+    except (CacheError, OSError, ValueError, KeyError):  # h5py's, where the shard is damaged, too
+        return
+    try:
+        read_shard_record(path, table.record)
+    except NewerFormatError:
+        return
+    except DamagedError:
+        if HEX_32.fullmatch(path.stem) and known.issuperset(keys):
+            for one in (path, *shards):
+                yield one, "damaged, and its rows are elsewhere"
+
+
+def _keys_in(shard: Path) -> list[bytes]:
+    """The keys that a shard holds, without its record."""
+    if shard.suffix == SUFFIX["zarr"]:
+        raw = (shard / "keys" / "c" / "0" / "0").read_bytes()
+    else:
+        with h5py.File(shard, "r") as file:
+            raw = file["keys"][...].astype(np.uint8).tobytes()
+    return [raw[start : start + KEY_BYTES] for start in range(0, len(raw), KEY_BYTES)]
 
 
 def _own(root: Path, pattern: str) -> list[Path]:
