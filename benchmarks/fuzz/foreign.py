@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from benchmarks.fuzz.mutations import changed_bytes
-from precompute.encoders.images import open_image
+from data.images import open_image
 from vqa_cache.tools.importing import collect, examine, key_function, open_sources
 
 Attempt = Callable[[Random], None]

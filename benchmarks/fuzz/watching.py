@@ -15,12 +15,20 @@ from types import FrameType
 from typing import Any
 
 from data.example import DatasetError
+from data.images import ImageError
 from precompute.errors import PrecomputeError
 from train.errors import TrainError
 from vqa_cache.errors import CacheError
 
 SECONDS = 20  # for one input, on a machine that does other things too
-_USERS = (CacheError, DatasetError, PrecomputeError, TrainError, OSError)  # one line each
+_USERS = (
+    CacheError,
+    DatasetError,
+    ImageError,
+    PrecomputeError,
+    TrainError,
+    OSError,
+)  # one line each
 # event -> positions of each path and of the open folder that it starts from
 _CHANGES: dict[str, tuple[tuple[int, int | None], ...]] = {
     "os.remove": ((0, 1),),
@@ -64,14 +72,19 @@ def run_inputs(
             os.close(reader)
             _in_child(range(start, numbers.stop), folder / str(start), prepare, writer)
         os.close(writer)
-        last = start
-        with os.fdopen(reader, errors="replace") as file:
-            for line in file:
-                number, _, what = line.rstrip("\n").partition(" ")
-                last = int(number)
-                if what:
-                    yield Crash(target, last, what)
-        _, status = os.waitpid(child, 0)
+        last, status = start, -1
+        try:
+            with os.fdopen(reader, errors="replace") as file:
+                for line in file:
+                    number, _, what = line.rstrip("\n").partition(" ")
+                    last = int(number)
+                    if what:
+                        yield Crash(target, last, what)
+            _, status = os.waitpid(child, 0)
+        finally:
+            if status == -1:  # this process is being stopped
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
         if status:
             yield Crash(target, last, f"the process ended with status {status}")
         start = last + 1 if status else numbers.stop
@@ -90,6 +103,7 @@ def _in_child(
         attempt = prepare(folder)
         sys.addaudithook(_audit)
         signal.signal(signal.SIGALRM, _too_long)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for number in numbers:
             os.write(writer, f"{number} \n".encode())  # so that a death has a number
             for what in run_one(folder, partial(attempt, number)):
