@@ -43,8 +43,10 @@ from precompute.tables import EncoderSettings
 from train.config.schema import Config, Experiment, load_experiment
 from train.config.seeds import batch_bounds, epoch_order
 from train.engine.build import build_model, build_step, trainable
+from train.engine.data import load_data
 from train.inputs.device import environment
-from train.inputs.load import TrainingData, load_data
+from train.inputs.load import TrainingData
+from train.inputs.specification import Input
 from train.loop.fit import Training
 from train.loop.layout import METRICS
 from vqa_cache.spec import Modality, parse_spec
@@ -212,7 +214,7 @@ class UncachedTraining:
                 for modality, encoder in self.encoders.items()
             }
         loss = self.engine(
-            {name: rows.flatten(1) for name, rows in inputs.items()},
+            {name: Input(rows.flatten(1)) for name, rows in inputs.items()},
             self.part.truth[chosen],
             self.step,
         )
@@ -222,7 +224,7 @@ class UncachedTraining:
 
 def epoch_of(training: Training) -> float:
     """One epoch over the cache; its samples."""
-    for _ in training.bounds:
+    for _ in range(training.per_epoch):
         training.train_step()
     return float(len(training.trainable))
 

@@ -43,8 +43,9 @@ from benchmarks.measuring.processes import how_it_ended, started
 from benchmarks.measuring.report import Report, json_option, reported
 from benchmarks.measuring.trainings import begin_training
 from train.config.schema import load_experiment
+from train.engine.data import load_data
 from train.inputs.large.blocks import BLOCK_SIZES, BlockSizes
-from train.inputs.load import TrainingData, load_data
+from train.inputs.load import TrainingData
 from train.loop.fit import Watch, fit
 from vqa_cache.system.allocator import keep_freed_memory
 from vqa_cache.system.device import CPU
@@ -164,7 +165,7 @@ def serve(arguments: list[str], epochs: int, lines: IO[str] = sys.stdin) -> None
         drop_pages(Path(cache))
         training.step = 0
         before, began = _bytes_read(), time.perf_counter()
-        for _ in range(epochs * len(training.bounds)):
+        for _ in range(epochs * training.per_epoch):
             training.train_step()
         seconds = time.perf_counter() - began
         turn = {

@@ -26,10 +26,12 @@ import torch
 from benchmarks.inputs.gpu_data import Data, write_data
 from benchmarks.inputs.sizes import VQA2, WIDTH, Sizes
 from benchmarks.measuring.turns import median, take_turns
+from train.config.precisions import Precision
 from train.engine import optimizers
 from train.engine.cuda_graph import CapturedSteps, check_against_eager
+from train.engine.model import AnswerModel
 from train.engine.precision import choose_precision
-from train.engine.step import AnswerModel, EagerSteps, Precision, Steps, TrainingStep, forward
+from train.engine.step import EagerSteps, Steps, TrainingStep, forward
 from train.fusion.concat import Concat
 from train.heads.mlp import MlpHead
 from train.inputs.device import environment

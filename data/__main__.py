@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
+from data.answers import same_when_normalised
 from data.example import Dataset, DatasetError, Example, Problem
 from data.registry import open_dataset
 
@@ -69,6 +71,8 @@ def check(name: str, root: Path | None, limit: int | None) -> None:
             click.echo(f"  {what}")
         if len(content.wrong) > SHOWN:
             click.echo(f"  … and {len(content.wrong) - SHOWN:,} more")
+        for remark in content.remarks:
+            click.echo(f"  note: {remark}")
     wrong = sum(len(content.wrong) for content in checked.values())
     for first, second, shared in _overlaps(checked):
         click.echo(f"{first} and {second} share {shared:,} images")
@@ -89,6 +93,7 @@ class _Checked:
     images: dict[str, bytes | None] = field(default_factory=dict)
     opened: int = 0
     wrong: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def add(self, example: Example) -> None:
         self.examples += 1
@@ -104,6 +109,11 @@ def _check_split(dataset: Dataset, split: str, limit: int | None) -> _Checked:
     for example in dataset.examples(split, problems):
         content.add(example)
     content.wrong += [problem.what for problem in problems]
+    if split == "train" and content.examples and not content.annotated:
+        content.wrong.append(f"{split}: no answers, so nothing can be trained on it")
+    if not content.examples and not content.wrong:
+        content.wrong.append(f"{split}: no questions, expected some")
+    content.remarks += dataset.remarks(split) + _spelt_apart(split, content.answers)
     for image in list(content.images)[:limit]:
         try:
             content.images[image] = _open_image(dataset.root / image)
@@ -111,6 +121,18 @@ def _check_split(dataset: Dataset, split: str, limit: int | None) -> _Checked:
         except DatasetError as error:
             content.wrong.append(str(error))
     return content
+
+
+def _spelt_apart(split: str, answers: Iterable[str]) -> list[str]:
+    """A line where answers differ in case, blanks or punctuation alone."""
+    groups = [group for group in same_when_normalised(answers) if len(group) > 1]
+    if not groups:
+        return []
+    count, named = sum(map(len, groups)), ", ".join(map(repr, groups[0][:SHOWN]))
+    return [
+        f"{split}: {count:,} answers are {len(groups):,} in other spellings ({named}); "
+        "answers.normalise=vqa makes one class of each"
+    ]
 
 
 def _open_image(path: Path) -> bytes:

@@ -23,7 +23,7 @@ drops several at once where entries lack an id. The two agree wherever entries h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 MARKS = ';/[]"{}()=+\\_-><@`,?!'
 ARTICLES = frozenset({"a", "an", "the"})
@@ -87,6 +87,14 @@ def normalise(text: str) -> str:
     without = _without_punctuation(text)
     words = (DIGITS.get(word, word) for word in without.lower().split())
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+
+
+def same_when_normalised(texts: Iterable[str]) -> list[list[str]]:
+    """Distinct texts in groups that `normalise` makes one, both in order of appearance."""
+    groups: dict[str, list[str]] = {}
+    for text in dict.fromkeys(texts):
+        groups.setdefault(normalise(text), []).append(text)
+    return list(groups.values())
 
 
 def _without_punctuation(text: str) -> str:

@@ -80,6 +80,9 @@ class EasyVqa:
         require_split(self, split)
         return True
 
+    def remarks(self, split: str) -> list[str]:
+        return []
+
     def expected_files(self) -> list[str]:
         return [
             f"{split}/{name}"

@@ -72,6 +72,9 @@ class Dataset(Protocol):
     def annotated(self, split: str) -> bool:
         """Whether the split has answers."""
 
+    def remarks(self, split: str) -> list[str]:
+        """What may be a mistake in the files of a split, one line each."""
+
     def expected_files(self) -> list[str]:
         """Glob patterns, relative to `root`, of the files that a complete copy holds."""
 

@@ -9,13 +9,16 @@
   images; the paths where absent).
 
 A file in which no line has an answer is an unlabelled split; where some line has one, a line
-without is a missing annotation. Blank lines are skipped. Files are streamed, never held.
+without is a missing annotation. Blank lines are skipped, other keys not read. Files are streamed,
+never held.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,6 +31,18 @@ from data.example import (
     report,
     require_folder,
     require_split,
+)
+
+_SHOWN = 80  # characters of a value in a message
+KEYS = (
+    "image",
+    "question",
+    "answer",
+    "answers",
+    "question_id",
+    "image_id",
+    "question_type",
+    "answer_type",
 )
 
 
@@ -58,6 +73,18 @@ class Jsonl:
             except _Malformed:
                 continue  # told by `examples`
         return False
+
+    def remarks(self, split: str) -> list[str]:
+        """Keys that are not read, a misspelt one among them: one line each."""
+        unread: Counter[str] = Counter()
+        for _, line in self._lines(split):
+            with suppress(_Malformed):  # told by `examples`
+                unread.update(set(_parse(line)) - set(KEYS))
+        return [
+            f"{self.root / split}.jsonl: key {_shown(key)} of {count:,} lines is not read; known: "
+            f"{', '.join(KEYS)}"
+            for key, count in sorted(unread.items())
+        ]
 
     def expected_files(self) -> list[str]:
         return ["train.jsonl", "val.jsonl", "test.jsonl"]
@@ -107,6 +134,19 @@ def _parse(line: bytes) -> dict[str, Any]:
     return entry
 
 
+def _required(entry: dict[str, Any], key: str) -> Any:
+    if key not in entry:
+        found = ", ".join(map(_shown, entry)) or "none"
+        raise _Malformed(f'no key "{key}"; found: {found}')
+    return entry[key]
+
+
+def _shown(value: Any) -> str:
+    """As JSON has it, shortened."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
 def _has_answer(entry: dict[str, Any]) -> bool:
     return entry.get("answer") is not None or entry.get("answers") not in (None, [])
 
@@ -116,15 +156,15 @@ def _question_id(entry: dict[str, Any]) -> int | str | None:
     if question_id is None:
         return None
     if not is_id(question_id):
-        raise _Malformed(f"question_id is {question_id!r}, expected an integer or a text")
+        raise _Malformed(f"question_id is {_shown(question_id)}, expected an integer or a text")
     return question_id  # type: ignore[no-any-return]
 
 
 def _example(entry: dict[str, Any], question_id: int | str | None, annotated: bool) -> Example:
     images = _images(entry)
-    question = entry.get("question")
+    question = _required(entry, "question")
     if not isinstance(question, str):
-        raise _Malformed(f"question is {question!r}, expected a text")
+        raise _Malformed(f"question is {_shown(question)}, expected a text")
     answer, answers = _answers(entry) if annotated else (None, ())
     return Example(
         question_id=question_id,
@@ -139,10 +179,10 @@ def _example(entry: dict[str, Any], question_id: int | str | None, annotated: bo
 
 
 def _images(entry: dict[str, Any]) -> tuple[str, ...]:
-    value: Any = entry.get("image")
+    value: Any = _required(entry, "image")
     paths: list[str] = value if isinstance(value, list) else [value]
     if not paths or not all(isinstance(path, str) and path for path in paths):
-        raise _Malformed(f"image is {value!r}, expected a path or a list of paths")
+        raise _Malformed(f"image is {_shown(value)}, expected a path or a list of paths")
     for path in paths:
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts:
@@ -157,7 +197,8 @@ def _image_ids(entry: dict[str, Any], images: tuple[str, ...]) -> tuple[int | st
     ids = value if isinstance(value, list) else [value]
     if len(ids) != len(images) or not all(is_id(one) for one in ids):
         raise _Malformed(
-            f"image_id is {value!r}, expected an integer or a text for each of {len(images)} images"
+            f"image_id is {_shown(value)}, expected an integer or a text for each of "
+            f"{len(images)} images"
         )
     return tuple(ids)
 
@@ -167,15 +208,15 @@ def _answers(entry: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
         raise _Malformed("missing annotation: neither answer nor answers, which other lines have")
     answer, answers = entry.get("answer"), entry.get("answers")
     if answer is not None and not isinstance(answer, str):
-        raise _Malformed(f"answer is {answer!r}, expected a text")
+        raise _Malformed(f"answer is {_shown(answer)}, expected a text")
     answers = [answer] if answers in (None, []) else answers
     if not isinstance(answers, list) or not all(isinstance(one, str) for one in answers):
-        raise _Malformed(f"answers is {str(answers)[:80]!r}, expected a list of texts")
+        raise _Malformed(f"answers is {_shown(answers)}, expected a list of texts")
     return majority(answers) if answer is None else answer, tuple(answers)
 
 
 def _optional_text(entry: dict[str, Any], key: str) -> str | None:
     value = entry.get(key)
     if value is not None and not isinstance(value, str):
-        raise _Malformed(f"{key} is {value!r}, expected a text")
+        raise _Malformed(f"{key} is {_shown(value)}, expected a text")
     return value

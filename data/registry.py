@@ -19,10 +19,17 @@ def open_dataset(name: str, root: str | Path | None = None) -> Dataset:
     """The adapter of dataset `name` over the folder `root`.
 
     Without `root`, easy_vqa reads its installed package and every other dataset `datasets/<name>`.
-    Raises DatasetError for an unknown name, listing the known ones.
+    A folder with `<split>.jsonl` files is a dataset of any name. Raises DatasetError for an unknown
+    name, listing the known ones.
     """
     if name not in DATASETS:
-        raise DatasetError(f"unknown dataset {name!r}; known: {', '.join(sorted(DATASETS))}")
+        folder = Path("datasets") / name if root is None else Path(root)
+        if not any(folder.glob("*.jsonl")):
+            raise DatasetError(
+                f"unknown dataset {name!r}; known: {', '.join(sorted(DATASETS))}, or a folder "
+                f"{folder} with your own <split>.jsonl files"
+            )
+        name, root = "jsonl", folder
     module, factory = DATASETS[name].split(":")
     dataset: Dataset = getattr(importlib.import_module(module), factory)(root)
     return dataset

@@ -98,6 +98,9 @@ class Vqa2:
         require_split(self, split)
         return self._annotations_file(split) is not None
 
+    def remarks(self, split: str) -> list[str]:
+        return []
+
     def expected_files(self) -> list[str]:
         files = []
         for split in ("train", "val", "test"):

@@ -28,7 +28,7 @@ from benchmarks.train import command as train_benchmark
 from benchmarks.train import first_step
 from train.config.schema import load_experiment
 from train.engine import cuda_graph
-from train.inputs.load import load_data
+from train.engine.data import load_data
 from train.inputs.resident import Normaliser, ResidentTable
 from train.loop.fit import Watch, fit
 from vqa_cache.system.device import CPU

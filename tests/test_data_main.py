@@ -94,6 +94,38 @@ def test_check_of_an_unlabelled_split(photos: Path) -> None:
     assert "test: 1 questions (1 distinct), unlabelled, 1 images" in result.stdout
 
 
+def test_check_names_keys_that_are_not_read_and_what_they_leave_missing(photos: Path) -> None:
+    line = '{"image": "train0.jpg", "question": "what?", "label": "cat"}'
+    (photos / "train.jsonl").write_text(f"{line}\n{line}\n")
+    result = run("check", "jsonl", photos)
+    assert "1 things wrong" in failed(result)
+    assert "train: no answers, so nothing can be trained on it" in result.stdout
+    told = 'train.jsonl: key "label" of 2 lines is not read; known: image, question, answer, '
+    assert told in result.stdout
+
+
+def test_check_refuses_a_split_without_a_line(photos: Path) -> None:
+    (photos / "train.jsonl").write_text("\n")
+    result = run("check", "jsonl", photos)
+    assert "1 things wrong" in failed(result)
+    assert "train: no questions, expected some" in result.stdout
+
+
+def test_check_tells_answers_that_differ_in_spelling_alone(photos: Path) -> None:
+    lines = [
+        json.dumps({"image": "train0.jpg", "question": "is it?", "answer": answer})
+        for answer in ("yes", "Yes", "yes ", "YES", "no")
+    ]
+    (photos / "train.jsonl").write_text("\n".join(lines))
+    result = run("check", "jsonl", photos)
+    assert result.exit_code == 0
+    assert (
+        "note: train: 4 answers are 1 in other spellings ('yes', 'Yes', 'yes ', 'YES'); "
+        "answers.normalise=vqa makes one class of each"
+    ) in result.stdout
+    assert "spellings" not in result.stdout.partition("test:")[2]
+
+
 def test_an_unknown_dataset_is_one_line(tmp_path: Path) -> None:
     assert "unknown dataset 'coco'; known: easy_vqa" in failed(run("check", "coco", tmp_path))
 

@@ -40,6 +40,19 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         open_dataset("vqa3")
 
 
+def test_a_folder_of_ones_own_data_is_a_dataset_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "datasets" / "kitchen"
+    own.mkdir(parents=True)
+    (own / "train.jsonl").write_text('{"image": "a.jpg", "question": "is it?", "answer": "no"}')
+    monkeypatch.chdir(tmp_path)
+    for dataset in (open_dataset("kitchen"), open_dataset("kitchen", own)):
+        assert [example.answer for example in dataset.examples("train")] == ["no"]
+    with pytest.raises(DatasetError, match="a folder datasets/garden with your own"):
+        open_dataset("garden")
+
+
 def test_opening_a_dataset_imports_no_pillow() -> None:
     code = (
         "import sys\nfrom data.registry import DATASETS, open_dataset\n"

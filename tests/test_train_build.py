@@ -10,8 +10,8 @@ from test_train_small_cache import build_cache, small_dataset, write_experiment
 import vqa_cache
 from train.config.schema import load_experiment
 from train.engine.build import build_model
+from train.engine.data import load_data
 from train.errors import TrainError
-from train.inputs.load import load_data
 
 OWN = """
 import torch

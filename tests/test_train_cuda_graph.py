@@ -13,14 +13,17 @@ import pytest
 import torch
 from test_train_small_cache import QUIET, run_of, write_experiment
 
+from train.config.precisions import Precision
 from train.config.schema import load_experiment
 from train.engine import cuda_graph, optimizers
 from train.engine.cuda_graph import WARM_UPS, CannotCaptureError, CapturedSteps, check_against_eager
-from train.engine.step import AnswerModel, Batch, EagerSteps, Precision, TrainingStep
-from train.evaluation.evaluate import batches_of
+from train.engine.model import AnswerModel
+from train.engine.step import EagerSteps, TrainingStep
 from train.fusion.concat import Concat
 from train.heads.mlp import MlpHead
+from train.inputs.batch import batches_of
 from train.inputs.resident import ItemRows, Normaliser, ResidentTable
+from train.inputs.specification import Batch
 from train.loop import fit
 from train.losses.cross_entropy import CrossEntropy
 from train.trainer import train as train_run
@@ -63,7 +66,7 @@ def examples_of(device: torch.device = CPU) -> tuple[Callable[[torch.Tensor], Ba
     draw = torch.Generator().manual_seed(1)
     rows = torch.randn(ROWS, 6, generator=draw)
     table = ResidentTable(
-        rows, torch.arange(ROWS).numpy(), Normaliser("none"), load="read", device=device
+        rows, torch.arange(ROWS).numpy(), Normaliser("none"), home=device, device=device
     )
     truth = torch.randint(4, (ROWS,), generator=draw)
 

@@ -10,8 +10,8 @@ from test_train_small_cache import build_cache, small_dataset, write_experiment
 from torch import nn
 
 from train.config.schema import load_experiment
+from train.engine.data import load_data
 from train.evaluation.evaluate import run_model
-from train.inputs.load import load_data
 
 CLASSES = 8
 

@@ -30,9 +30,10 @@ from test_train_small_cache import (
 
 import vqa_cache
 from train.config.schema import Component, hidden_widths, load_experiment
+from train.engine.data import load_data
 from train.errors import TrainError
-from train.evaluation.evaluate import gather
-from train.inputs.load import TrainingData, load_data
+from train.inputs.batch import gather
+from train.inputs.load import TrainingData
 from train.inputs.parts import held_out_images, image_groups
 
 
@@ -50,8 +51,10 @@ def test_batches_hold_the_rows_of_their_examples(tmp_path: Path) -> None:
     data = data_of(tmp_path)
     part = data.parts["test"]
     batch = gather(part, data.tables, torch.tensor([7, 0]))
-    assert torch.equal(batch["image"][0], torch.from_numpy(image_row(1001, 4)).reshape(-1).float())
-    assert torch.equal(batch["text"][0], torch.from_numpy(text_row(QUESTIONS[2])).float())
+    assert torch.equal(
+        batch["image"].values[0], torch.from_numpy(image_row(1001, 4)).reshape(-1).float()
+    )
+    assert torch.equal(batch["text"].values[0], torch.from_numpy(text_row(QUESTIONS[2])).float())
     assert [part.question_ids()[i] for i in (7, 0)] == [107, 100]
 
 
@@ -247,7 +250,7 @@ def test_several_images_are_averaged(tmp_path: Path) -> None:
     data = data_of(tmp_path, several_images())
     part = data.parts["train"]
     images = [several_images().splits["train"][i].images for i in part.joined.kept]
-    batch = gather(part, data.tables, torch.arange(len(part)))["image"]
+    batch = gather(part, data.tables, torch.arange(len(part)))["image"].values
     expected = [np.mean([image_row(i, 4).astype(np.float32) for i in p], axis=0) for p in images]
     assert np.allclose(batch.numpy(), np.stack(expected).reshape(len(part), -1), atol=1e-6)
 

@@ -7,10 +7,12 @@ import torch
 
 from train.components import families
 from train.engine import optimizers
+from train.engine.model import AnswerModel
 from train.engine.scaler import GradientScaler
-from train.engine.step import AnswerModel, TrainingStep
+from train.engine.step import TrainingStep
 from train.fusion.concat import Concat
 from train.heads.linear import LinearHead
+from train.inputs.specification import Input
 from train.losses.cross_entropy import CrossEntropy
 
 
@@ -32,12 +34,12 @@ def test_the_numbers_of_torch_with_overflows_left_out(name: str) -> None:
         factor = float("inf") if step in (1, 3) else 1.0
         for parameter in ours.parameters():
             parameter.grad = None
-        (ours({"x": x}).square().mean() * factor * scaler.scale).backward()
+        (ours({"x": Input(x)}).square().mean() * factor * scaler.scale).backward()
         found = scaler.unscale([p.grad for p in ours.parameters() if p.grad is not None])
         optimizer.step(0.1, found)
         scaler.update(found)
         reference.zero_grad()
-        other.scale(theirs({"x": x}).square().mean() * factor).backward()
+        other.scale(theirs({"x": Input(x)}).square().mean() * factor).backward()
         other.step(reference)
         other.update()
         assert found.item() == (step in (1, 3))
@@ -62,12 +64,12 @@ def test_a_training_in_fp16_learns_and_goes_on_from_its_state() -> None:
         )
 
     whole = step_of(model())
-    losses = [whole({"x": x}, truth, number).item() for number in range(20)]
+    losses = [whole({"x": Input(x)}, truth, number).item() for number in range(20)]
     assert losses[-1] < 0.7 * losses[0]
     first, second = step_of(model()), step_of(model())
     for number in range(9):
-        first({"x": x}, truth, number)
+        first({"x": Input(x)}, truth, number)
     second.model.load_state_dict(first.model.state_dict())
     second.load({name: tensor.clone() for name, tensor in first.state().items()})
-    assert [second({"x": x}, truth, number).item() for number in range(9, 20)] == losses[9:]
+    assert [second({"x": Input(x)}, truth, number).item() for number in range(9, 20)] == losses[9:]
     assert second.state()["scaler.growth"].item() == 20

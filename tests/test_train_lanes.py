@@ -17,12 +17,14 @@ from torch import nn
 
 from train.config.seeds import batch_bounds, epoch_order
 from train.engine import optimizers
-from train.engine.step import AnswerModel, TrainingStep
+from train.engine.model import AnswerModel
+from train.engine.step import TrainingStep
 from train.fusion.concat import Concat
 from train.fusion.product import Product
 from train.heads.cosine import CosineHead
 from train.heads.linear import LinearHead
 from train.heads.mlp import MlpHead
+from train.inputs.specification import Input
 from train.lanes.loss import LaneCrossEntropy
 from train.lanes.optimizer import LaneAdamW
 from train.lanes.stack import LaneModel, can_stack
@@ -102,7 +104,7 @@ def build(lane: Lane, *, head: str, product: Any = None, **options: Any) -> Answ
     return AnswerModel(fusion, made)
 
 
-def batches() -> list[tuple[Mapping[str, torch.Tensor], torch.Tensor]]:
+def batches() -> list[tuple[Mapping[str, Input], torch.Tensor]]:
     """STEPS batches; the last of each epoch is smaller, and some targets are ignored."""
     draw = torch.Generator().manual_seed(9)
     rows = {name: torch.randn(EXAMPLES, width, generator=draw) for name, width in SIZES.items()}
@@ -112,7 +114,7 @@ def batches() -> list[tuple[Mapping[str, torch.Tensor], torch.Tensor]]:
         order = epoch_order(EXAMPLES, data_seed=0, epoch=epoch)
         for first, last in batch_bounds(EXAMPLES, BATCH):
             chosen = order[first:last]
-            inputs = {name: values[chosen] for name, values in rows.items()}
+            inputs = {name: Input(values[chosen]) for name, values in rows.items()}
             made.append((inputs, targets[chosen]))
     return made[:STEPS]
 

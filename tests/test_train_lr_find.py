@@ -11,8 +11,8 @@ from test_train_small_cache import QUIET, write_experiment
 
 import vqa_cache
 from train.config.schema import load_experiment
+from train.engine.data import load_data
 from train.errors import TrainError
-from train.inputs.load import load_data
 from train.loop.fit import Watch, fit
 from train.lr_find import Tried, best_of, command, rate_grid
 

@@ -17,10 +17,11 @@ from benchmarks.inputs import scale_cache
 from benchmarks.inputs.flat_cache import FlatSizes, make_flat_cache
 from benchmarks.inputs.scale_cache import WIDTH
 from train.config.schema import Experiment, load_experiment
+from train.engine.data import load_data
 from train.evaluation.evaluate import run_model
 from train.inputs.large.blocks import BlockSizes
 from train.inputs.large.mapped_rows import MappedRows
-from train.inputs.load import TrainingData, load_data
+from train.inputs.load import TrainingData
 from train.inputs.order import SampleOrder, along, batches
 from train.loop.fit import Fitted, Watch, fit
 from train.sweep.pack import train_pack
@@ -146,8 +147,8 @@ def test_every_example_is_trained_on_once_an_epoch_and_evaluated_once(cache: Pat
     data = data_of(cache, "map")
     part = data.parts["train"]
     examples = torch.arange(0, len(part), 2)
-    order = SampleOrder(part, data.tables, examples, data_seed=0)
-    epochs = [order.batch(epoch, 0, len(examples)) for epoch in range(2)]
+    order = SampleOrder(part, data.tables, examples, batch_size=len(examples), data_seed=0)
+    epochs = [order.batch(epoch, 0) for epoch in range(2)]
     assert [sorted(epoch.tolist()) for epoch in epochs] == [examples.tolist()] * 2
     assert not torch.equal(*epochs)
     passed = torch.cat(list(batches(part, data.tables, 50, examples)))

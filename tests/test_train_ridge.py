@@ -19,8 +19,9 @@ from click.testing import CliRunner
 from test_train_small_cache import build_cache, small_dataset, write_experiment
 
 from train.config.schema import Experiment, check
+from train.engine.data import load_data
 from train.errors import TrainError
-from train.inputs.load import TrainingData, load_data
+from train.inputs.load import TrainingData
 from train.ridge.command import command, fit_head
 from train.ridge.path import PATH, Column, Inputs, RidgePath, moments
 
@@ -144,7 +145,7 @@ def test_a_signal_ends_a_command_with_one_line(
 
     experiment = [] if name == "train.ridge" else [str(write_experiment(tmp_path))]
     words = [*experiment, "features.dataset=tiny", "--cache", str(cache)]
-    monkeypatch.setattr("train.inputs.load.load_data", load_and_stop)
+    monkeypatch.setattr("train.engine.data.load_data", load_and_stop)
     monkeypatch.setattr(sys, "argv", [name, *words])
     monkeypatch.delitem(sys.modules, name, raising=False)
     before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}

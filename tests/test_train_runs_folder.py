@@ -26,9 +26,9 @@ import train
 import vqa_cache
 from train.__main__ import command
 from train.config.schema import load_experiment
+from train.engine.data import load_data
 from train.errors import TrainError
 from train.evaluation import baselines as baselines_module
-from train.inputs.load import load_data
 from train.loop.fit import Watch, fit
 from train.runs import folder as runs_module
 from train.runs.folder import load_run

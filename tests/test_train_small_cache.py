@@ -135,8 +135,9 @@ def write_table(
     *,
     texts: list[str] | None = None,
     failed: set[int] | None = None,
+    ragged: bool = False,
 ) -> None:
-    """Commit all rows as one shard of a new table."""
+    """Commit all rows as one shard of a new table; of a ragged one, rows are [tokens, width]."""
     spec = parse_spec(spec_text).with_default_tap(modality)
     identity = Identity(
         modality=modality,
@@ -151,8 +152,8 @@ def write_table(
         dtype="float16",
     )
     settings = TableSettings(
-        row_shape=rows[0].shape,
-        ragged=False,
+        row_shape=rows[0].shape[1:] if ragged else rows[0].shape,
+        ragged=ragged,
         container="hdf5",
         rows_per_shard=100_000,
         precision="fp32",
@@ -168,7 +169,7 @@ def write_table(
         if position in (failed or ()):
             writer.failed[position] = "truncated JPEG"
         else:
-            writer.write([position], row[None])
+            writer.write([position], row if ragged else row[None], [len(row)] if ragged else None)
     writer.commit()
 
 

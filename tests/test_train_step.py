@@ -15,10 +15,12 @@ from train import losses
 from train.components import families
 from train.config.seeds import batch_bounds, derive_seed, epoch_order
 from train.engine import optimizers
-from train.engine.step import AnswerModel, TrainingStep, forward
+from train.engine.model import AnswerModel
+from train.engine.step import TrainingStep, forward
 from train.errors import TrainError
 from train.fusion.concat import Concat
 from train.heads.mlp import MlpHead
+from train.inputs.specification import Input
 from train.layers.dropout import Dropout, kept
 from train.losses import IGNORED
 from train.losses.cross_entropy import CrossEntropy
@@ -31,9 +33,11 @@ def small_model(seed: int = 0, **options: Any) -> AnswerModel:
     return AnswerModel(Concat({"image": 3}), MlpHead(3, 4, hidden=[8], **options))
 
 
-def small_batch() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def small_batch() -> tuple[dict[str, Input], torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return {"image": torch.randn(6, 3, generator=generator)}, torch.tensor([0, 1, 2, 3, 0, 1])
+    return {"image": Input(torch.randn(6, 3, generator=generator))}, torch.tensor(
+        [0, 1, 2, 3, 0, 1]
+    )
 
 
 def step_of(model: AnswerModel, *, lr: float = 0.01, steps: int = 10, **options: Any) -> Any:
@@ -236,7 +240,8 @@ def test_batch_norm_survives_every_tail() -> None:
         step = step_of(small_model(batch_norm=True, batch_norm_input=True))
         for number, (first, last) in enumerate(batch_bounds(n, 4)):
             rows = torch.randn(last - first, 3)
-            assert step({"image": rows}, torch.zeros(len(rows), dtype=torch.int64), number) > 0
+            targets = torch.zeros(len(rows), dtype=torch.int64)
+            assert step({"image": Input(rows)}, targets, number) > 0
 
 
 def run_python(code: str) -> str:

@@ -25,8 +25,8 @@ from test_train_small_cache import (
 import vqa_cache
 from benchmarks.resume.sweeps import SweepCampaign, SweepCounts, compare, disturb_sweeps
 from train.config.schema import load_experiment
+from train.engine.data import load_data
 from train.errors import ConfigError, TrainError
-from train.inputs.load import load_data
 from train.loop.fit import Watch, fit
 from train.sweep.__main__ import choose_sampler, choose_trials, command
 from train.sweep.pack import evaluation_rows, group, most_lanes, rungs, train_pack
@@ -370,7 +370,7 @@ def test_a_sweep_goes_on_in_the_precision_that_it_began_with(
 ) -> None:
     words = (experiment, "optimizer.lr=1e-3,1e-2", "train.precision=auto")
     request = request_of(*words, lanes=1)
-    choose = "train.inputs.load.choose_precision"
+    choose = "train.engine.data.choose_precision"
     monkeypatch.setattr(choose, lambda *_, **__: "fp32")
     record = record_of(run_sweep(request, cache, tmp_path / "runs"))
     text = record.read_text()

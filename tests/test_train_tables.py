@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from train.fusion.concat import Concat
-from train.inputs.resident import ItemRows, Normaliser, ResidentTable, fit_normaliser
+from train.inputs.resident import ItemRows, Normaliser, ResidentTable, fit_normaliser, residence
+from vqa_cache.system.device import CPU
 
 ROWS = 10_000  # more than a chunk
 
@@ -25,12 +26,12 @@ def resident(source: torch.Tensor, used: Any, kind: Any = "none", **options: Any
     return ResidentTable(source, used, fit_normaliser(kind, flat, used), **options)
 
 
-@pytest.mark.parametrize("load", ["read", "map"])
-def test_grid_rows_are_flattened_and_gathered_in_order(load: Any) -> None:
+@pytest.mark.parametrize("home", [CPU, None])
+def test_grid_rows_are_flattened_and_gathered_in_order(home: torch.device | None) -> None:
     source = table_of()
-    table = resident(source, np.arange(0, ROWS, 2), load=load)
+    table = resident(source, np.arange(0, ROWS, 2), home=home)
     assert table.width == 6
-    assert table.resident == (load == "read")
+    assert table.resident == (home is not None)
     wanted = torch.tensor([8, 0, 9998, 8])
     gathered = table.gather(ItemRows(table.local(wanted)))
     assert torch.equal(gathered, source[wanted].reshape(4, 6).float())
@@ -42,8 +43,8 @@ def test_reading_and_mapping_give_the_same_bits(kind: Any, compute_type: torch.d
     source, used = table_of(width=130), np.arange(ROWS)
     wanted = torch.randperm(ROWS, generator=torch.Generator().manual_seed(1))[:700]
     batches = []
-    for load in ("read", "map"):
-        table = resident(source, used, kind, load=load, compute_type=compute_type)
+    for home in (CPU, None):
+        table = resident(source, used, kind, home=home, compute_type=compute_type)
         batches.append(table.gather(ItemRows(table.local(wanted))).clone())
         assert batches[-1].dtype == compute_type
     assert torch.equal(batches[0], batches[1])
@@ -93,7 +94,7 @@ def test_selecting_examples_with_several_items() -> None:
 
 def test_rows_of_a_batch_lie_side_by_side_and_join_without_a_copy() -> None:
     matrix = torch.arange(60.0).reshape(5, 12)
-    table = resident(table_of(), np.arange(ROWS), load="read")
+    table = resident(table_of(), np.arange(ROWS))
     rows = ItemRows(torch.tensor([3, 1, 4, 1, 5]))
     out = matrix[:, 6:]
     assert torch.equal(table.gather(rows, out=out), table.gather(rows))
@@ -105,15 +106,16 @@ def test_rows_of_a_batch_lie_side_by_side_and_join_without_a_copy() -> None:
 
 
 def test_auto_reads_what_fits_and_maps_what_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert resident(table_of(), [0, 1]).resident
+    assert residence("auto", 24, CPU) == CPU
     monkeypatch.setattr("train.inputs.resident.available_memory", lambda: 10)
-    assert not resident(table_of(), [0, 1]).resident
+    assert residence("auto", 24, CPU) is None
+    assert residence("read", 24, CPU) == CPU
 
 
 def test_the_source_is_never_written_to() -> None:
     source = torch.tensor([[3.0, 4.0]])
-    for load in ("read", "map"):
-        table = resident(source, [0], "l2", load=load)
+    for home in (CPU, None):
+        table = resident(source, [0], "l2", home=home)
         table.gather(ItemRows(torch.tensor([0])))
     assert source.tolist() == [[3.0, 4.0]]
     assert Normaliser("none")(source) is source

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from train.errors import TrainError
-from train.inputs.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
+from train.inputs.vocabulary import (
+    Vocabulary,
+    count_answers,
+    most_frequent,
+    read_vocabulary,
+    spelt_apart,
+)
 
 TEXTS = ["red", "blue", "", "a dog", "dog"]
 
@@ -75,3 +81,13 @@ def test_a_bom_is_no_part_of_the_first_answer(tmp_path: Path) -> None:
     path = tmp_path / "answers.txt"
     path.write_bytes("yes\r\nno\n".encode("utf-8-sig"))
     assert read_vocabulary(path, k=9).answers == ("yes", "no")
+
+
+def test_classes_that_differ_in_spelling_alone_are_told() -> None:
+    [told] = spelt_apart(Vocabulary(("yes", "no", "Yes", "yes ", "YES"), False, "wrong"))
+    assert told == (
+        "4 classes are 1 answers in several spellings ('yes', 'Yes', 'yes ', 'YES'); "
+        "answers.normalise=vqa makes one class of each"
+    )
+    assert spelt_apart(Vocabulary(("yes", "no"), False, "wrong")) == []
+    assert spelt_apart(Vocabulary(("yes", "no"), True, "wrong")) == []

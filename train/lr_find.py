@@ -99,7 +99,7 @@ def try_rates(
     """
     import vqa_cache
     from train.config.schema import Component, load_experiment
-    from train.inputs.load import load_data
+    from train.engine.data import load_data
     from train.sweep.pack import train_pack
 
     experiment = load_experiment(name, [*overrides, f"train.epochs={epochs}"])

@@ -16,11 +16,12 @@ from rich.console import Console
 
 import vqa_cache
 from train.config.schema import Experiment
+from train.engine.data import hold_joined
 from train.errors import TrainError
 from train.evaluation.baselines import run_baselines
 from train.evaluation.evaluate import measure, predictions, run_model
 from train.evaluation.result import compose
-from train.inputs.load import TrainingData, load_data
+from train.inputs.load import TrainingData, join_data
 from train.inputs.order import along
 from train.loop.fit import Fitted, Watch, fit
 from train.loop.lock import locked
@@ -54,14 +55,13 @@ def train(
         Stopped: the run is kept, the same call goes on.
     """
     started = time.perf_counter()
-    data = load_data(experiment, vqa_cache.open(cache))
-    folder = choose_folder(experiment, data.digest, runs, new=new)
-    if folder.precision not in (None, data.precision):  # what it was begun in
-        data = load_data(experiment, vqa_cache.open(cache), precision=folder.precision)
-    load_seconds = time.perf_counter() - started
+    joined = join_data(experiment, vqa_cache.open(cache))
+    folder = choose_folder(experiment, joined.digest, runs, new=new)
     if folder.finished:
         say(console, f"{folder.path.name}: already finished; --new trains it again")
         return folder.path
+    data = hold_joined(joined, folder.precision)  # what it was begun in
+    load_seconds = time.perf_counter() - started
     with (
         locked(folder.path),
         Events(folder.path) as events,

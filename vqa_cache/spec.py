@@ -148,27 +148,43 @@ def default_tap(spec: EncoderSpec, modality: Modality) -> str:
 class Features(BaseModel):
     """`[features]` of an experiment: which tables of which dataset it reads.
 
-    `image`, `text` and `answer_text` are encoder specs or names of tables; None leaves the
-    modality out. `normalise` is applied to input rows, with statistics of train alone.
+    `image`, `text` and `answer_text` are encoder specs or names of tables, of images and texts also
+    lists of them, whose tables are seen side by side; None leaves the modality out. `normalise` is
+    applied to input rows, with statistics of train alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str = "easy_vqa"
-    image: str | None = None
-    text: str | None = None
+    image: str | list[str] | None = None
+    text: str | list[str] | None = None
     answer_text: str | None = None
     normalise: Literal["none", "l2", "zscore"] = "none"
 
     @field_validator("image", "text", "answer_text")
     @classmethod
-    def _readable(cls, value: str | None) -> str | None:
-        if value is not None and not is_table_name(value):
-            try:
-                parse_spec(value)
-            except SpecError as error:
-                raise ValueError(str(error)) from None
+    def _readable(cls, value: str | list[str] | None) -> str | list[str] | None:
+        for spec in _listed(value):
+            if not is_table_name(spec):
+                try:
+                    parse_spec(spec)
+                except SpecError as error:
+                    raise ValueError(str(error)) from None
         return value
+
+    @property
+    def images(self) -> list[str]:
+        """The image tables, in their order."""
+        return _listed(self.image)
+
+    @property
+    def texts(self) -> list[str]:
+        """The text tables, in their order."""
+        return _listed(self.text)
+
+
+def _listed(value: str | list[str] | None) -> list[str]:
+    return [] if value is None else [value] if isinstance(value, str) else value
 
 
 def is_table_name(text: str) -> bool:

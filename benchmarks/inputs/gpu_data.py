@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.inputs.sizes import WIDTH, Sizes
+from train.config.precisions import COMPUTE_TYPES, Precision
 from train.config.seeds import epoch_order
-from train.engine.step import COMPUTE_TYPES, Batch, Precision
-from train.evaluation.evaluate import batches_of
+from train.inputs.batch import batches_of
 from train.inputs.resident import ItemRows, Normaliser, ResidentTable
+from train.inputs.specification import Batch
 
 
 def write_data(path: Path, sizes: Sizes) -> None:
@@ -62,7 +63,7 @@ class Data:
                 np.arange(len(tensors[modality])),
                 Normaliser("none"),
                 compute_type=COMPUTE_TYPES[precision],
-                load="read",
+                home=device,
                 device=device,
             )
             for modality in ("image", "text")

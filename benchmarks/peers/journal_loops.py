@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from train.evaluation.evaluate import gather
+from train.inputs.batch import gather
 from train.inputs.load import TrainingData
 
 EXAMPLES = 100_000  # a part is enough: the time of a sample does not depend on their number
@@ -62,7 +62,9 @@ def tensor_dataset_loop(
     """Twenty batches a turn of: TensorDataset of joined rows, DataLoader, fp32, Adam."""
     part = data.parts["train"]
     examples = torch.arange(min(len(part), EXAMPLES))
-    joined = torch.cat(list(gather(part, data.tables, examples).values()), dim=1).float()
+    joined = torch.cat(
+        [one.values for one in gather(part, data.tables, examples).values()], dim=1
+    ).float()
     dataset = TensorDataset(joined, part.truth[examples].clamp(min=0))
     batches = endless(DataLoader(dataset, batch_size=batch_size, shuffle=True))
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)

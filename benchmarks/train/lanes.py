@@ -6,9 +6,11 @@ import torch
 
 from benchmarks.measuring.turns import median, ratio, take_turns
 from train.engine import optimizers
-from train.engine.step import AnswerModel, TrainingStep
+from train.engine.model import AnswerModel
+from train.engine.step import TrainingStep
 from train.fusion.concat import Concat
 from train.heads.mlp import MlpHead
+from train.inputs.specification import Input
 from train.lanes.loss import LaneCrossEntropy
 from train.lanes.optimizer import LaneAdamW
 from train.lanes.stack import LaneModel
@@ -21,7 +23,7 @@ STEPS = 20  # of a turn
 
 def lanes_against_single_runs(rounds: int) -> dict[str, float]:
     """32 heads 256 -> 64 -> 100 at batch 256: steps of all heads a second, in fp32."""
-    inputs, answers = {"x": torch.randn(BATCH, INPUTS)}, torch.randint(ANSWERS, (BATCH,))
+    inputs, answers = {"x": Input(torch.randn(BATCH, INPUTS))}, torch.randint(ANSWERS, (BATCH,))
     schedule = optimizers.constant(10**6)
     singles = [
         TrainingStep(

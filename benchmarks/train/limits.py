@@ -10,10 +10,12 @@ from torch import nn
 
 from benchmarks.measuring.turns import median, ratio, take_turns
 from benchmarks.train.bench import Bench, looping, repeated
+from train.config.precisions import COMPUTE_TYPES
 from train.engine.build import build_model, build_step
-from train.engine.step import COMPUTE_TYPES, TrainingStep
-from train.evaluation.evaluate import gather
+from train.engine.step import TrainingStep
+from train.inputs.batch import gather
 from train.inputs.load import TrainingData
+from train.inputs.specification import Input
 
 
 def against_limit(
@@ -80,7 +82,7 @@ def products(model: nn.Module, rows: int, data: TrainingData) -> Callable[[], ob
 
 
 def compiled_step(
-    engine: TrainingStep, inputs: dict[str, torch.Tensor], targets: torch.Tensor
+    engine: TrainingStep, inputs: dict[str, Input], targets: torch.Tensor
 ) -> Callable[[], object] | None:
     """The same step with a compiled model; None where there is no C++ compiler."""
     try:

@@ -10,7 +10,7 @@ from train.evaluation.evaluate import measure, run_model
 def shares(bench: Bench) -> dict[str, float]:
     """Validation, metrics and a snapshot against an epoch of training, linear head."""
     training = bench.training("linear", 5000)
-    steps = len(training.bounds)
+    steps = training.per_epoch
 
     def train_epoch() -> None:
         for _ in range(steps):

@@ -46,4 +46,6 @@ SCHEDULE = Family("schedule", "train.engine.optimizers", "SCHEDULES")
 METRIC = Family("metric", "train.metrics.classification", "METRICS")
 
 # those that a section of an experiment chooses
-CHOSEN = {family.kind: family for family in (FUSION, HEAD, LOSS, OPTIMIZER, SCHEDULE)}
+CHOSEN = {family.kind: family for family in (
+    QUESTION, ATTENTION, FUSION, HEAD, LOSS, OPTIMIZER, SCHEDULE
+)}  # fmt: skip

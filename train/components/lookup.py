@@ -84,6 +84,14 @@ def takes(factory: Factory, name: str) -> bool:
     return parameter is not None and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
 
 
+def accepts(factory: Factory, parameter: str) -> tuple[type, ...]:
+    """The types that a parameter's annotation names; none where it has no annotation."""
+    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    hint = hints.get(parameter)
+    kinds = typing.get_args(hint) or ((hint,) if hint is not None else ())
+    return tuple(kind for kind in kinds if isinstance(kind, type) and kind is not type(None))
+
+
 def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
     """A hint for a misspelt name, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -40,8 +40,9 @@ def code_digest(components: Iterable[str] = ()) -> str:
 
 
 def component_names(config: Config) -> list[str]:
-    """The names of fusion, head, loss, optimiser and schedule."""
-    return [getattr(config, section).name for section in CHOSEN]
+    """The names of the components that the sections choose."""
+    chosen = [getattr(config, section) for section in CHOSEN]
+    return [component.name for component in chosen if component is not None]
 
 
 def identity_of(config: Config, data_digest: str) -> dict[str, str]:

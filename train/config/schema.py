@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from train.components import families
-from train.components.lookup import did_you_mean, options_of, takes
+from train.components.lookup import accepts, did_you_mean, options_of, takes
 from train.components.ranges import all_finite
 from train.config.keys import flatten, parse_value
 from train.errors import ConfigError, TrainError
@@ -46,6 +46,23 @@ class Component(BaseModel):
     def options(self) -> dict[str, Any]:
         """The factory's options."""
         return dict(self.model_extra or {})
+
+
+class Question(Component):
+    """How a question is read: a branch, and the words of those branches that read words.
+
+    tokeniser: "whitespace" (lower case, punctuation apart), "sorted_unique" (each word once, in
+        alphabetical order: a journal's mistake), or `pkg:`/`dir:` and a folder with a word-piece
+        vocabulary.
+    min_count: words that the training part has less often are unknown.
+    longest: words of a question beyond these are left out.
+    vectors: a file of word vectors that the embedding begins with.
+    """
+
+    tokeniser: str = "whitespace"
+    min_count: int = Field(1, ge=1)
+    longest: int = Field(30, ge=1)
+    vectors: str | None = None
 
 
 def hidden_widths(head: Component) -> list[int]:
@@ -78,6 +95,8 @@ class Training(Section):
 
     overfit: train and evaluate on the first N examples alone (0 = off): a check that a head can
         learn at all.
+    order: of the examples: "full" shuffles them all; with "by_image" a batch holds all questions
+        of its images, and what depends on the image alone is computed once for each.
     precision: of matrix products; "auto" is bf16 where that is at least 1.3 times faster here.
     evaluate_every, snapshot_every: in epochs; a fraction is allowed, down to one step. An
         interrupted run goes on from its last snapshot (0 = none but the one that a signal makes).
@@ -86,6 +105,7 @@ class Training(Section):
 
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(512, ge=1)
+    order: Literal["full", "by_image"] = "full"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     overfit: int = Field(0, ge=0)
     snapshot_every: float = Field(1.0, ge=0, allow_inf_nan=False)
@@ -104,6 +124,8 @@ class Config(Section):
     baselines: Literal["on", "off"] = "on"
     features: Features = Features()
     answers: Answers = Answers()
+    question: Question | None = None
+    attention: Component | None = None
     fusion: Component = Component(name="concat")
     head: Component
     loss: Component = Component(name="cross_entropy")
@@ -222,7 +244,7 @@ def check(values: Mapping[str, Any], errors: Iterable[str] = ()) -> Config:
     for section, family in families.CHOSEN.items():
         given = getattr(config, section) if config else values.get(section)
         if isinstance(given, dict) and isinstance(given.get("name"), str):
-            given = Component.model_construct(**given)
+            given = (Question if section == "question" else Component).model_construct(**given)
         if isinstance(given, Component):
             filled[section] = _fill(family, given, lines)
     if config is not None and not lines:
@@ -272,15 +294,22 @@ def _fill(family: families.Family, given: Component, lines: list[str]) -> Compon
             continue
         if not all_finite(value):  # what says no range of its own
             lines.append(f"{section}.{key} = {value!r}: expected finite numbers")
-    return Component(name=given.name, **chosen)
+    own = {name: getattr(given, name) for name in type(given).model_fields}
+    return type(given)(**own, **chosen)
 
 
 def _contradictions(config: Config) -> list[str]:
     """Keys that do not fit together."""
     lines = []
     features = config.features
-    if features.image is None and features.text is None:
+    words = reads_words(config)
+    if not features.images and not features.texts and not words:
         lines.append("features: neither image nor text is set; expected one of them at least")
+    if words and features.texts and config.question is not None:
+        lines.append(
+            f"features.text = {features.text!r}: question {config.question.name!r} reads the words "
+            "themselves; leave features.text out"
+        )
     needs_answers = takes(families.HEAD.find(config.head.name), "answer_vectors")
     if needs_answers and features.answer_text is None:
         lines.append(
@@ -291,6 +320,14 @@ def _contradictions(config: Config) -> list[str]:
     if normalised and config.train.batch_size == 1:
         lines.append("train.batch_size = 1: expected at least 2 with batch normalisation")
     return lines
+
+
+def reads_words(config: Config) -> bool:
+    """Whether the question branch is given words, which are made of the stored texts."""
+    if config.question is None:
+        return False
+    kinds = accepts(families.QUESTION.find(config.question.name), "given")
+    return any(kind.__name__ == "Words" for kind in kinds)
 
 
 def _line(problem: Any, values: Mapping[str, Any]) -> str:

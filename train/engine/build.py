@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -14,40 +15,88 @@ from train.components.families import Family
 from train.components.lookup import takes
 from train.config.schema import Component, Config
 from train.config.seeds import derive_seed
+from train.engine.model import AnswerModel
 from train.engine.optimizers import Schedule
-from train.engine.step import AnswerModel, TrainingStep
+from train.engine.step import TrainingStep
 from train.errors import TrainError
+from train.inputs.batch import InputTable
 from train.inputs.load import TrainingData
-from train.inputs.resident import ResidentTable
-from train.inputs.vocabulary import Vocabulary
+from train.inputs.specification import Grid, Input, Specification, Tokens, Vector, Words
 
 
-def build_model(config: Config, data: TrainingData, modalities: Iterable[str]) -> AnswerModel:
-    """Fusion and head with weights drawn from the seed, the same on every device, moved to that of
-    the data. Raises TrainError for a bad option."""
+def build_model(config: Config, data: TrainingData, inputs: Iterable[str]) -> AnswerModel:
+    """Question branch, attention, fusion and head over some of the inputs, with weights drawn from
+    the seed, the same on every device, moved to that of the data. Raises TrainError for a bad
+    option."""
     torch.manual_seed(derive_seed(config.seed, "weights"))
-    sizes = {modality: data.tables[modality].width for modality in modalities}
-    join = _make(families.FUSION, config.fusion, sizes)
+    given = {name: data.tables[name].specification for name in inputs}
+    branches, sizes = _branches(config, given)
+    join = make(families.FUSION, config.fusion, sizes)
     arguments: list[Any] = [join.out_features, len(data.vocabulary)]
     if takes(families.HEAD.find(config.head.name), "answer_vectors"):
         arguments.append(data.answer_vectors)
-    model = AnswerModel(join, _make(families.HEAD, config.head, *arguments))
-    check_logits(model, sizes, len(data.vocabulary), config.head.name)
+    head = make(families.HEAD, config.head, *arguments)
+    model = AnswerModel(join, head, **branches)
+    check_logits(model, given, len(data.vocabulary), config.head.name)
     return model.to(data.device)
 
 
-def check_logits(model: AnswerModel, sizes: Mapping[str, int], answers: int, head: str) -> None:
+def _branches(
+    config: Config, given: Mapping[str, Specification]
+) -> tuple[dict[str, nn.Module], dict[str, int]]:
+    """Question branch and attention, as far as there are any, and the width of each vector that
+    the fusion is given."""
+    branches: dict[str, Any] = {}
+    sizes = {name: vector_width(one) for name, one in given.items() if not isinstance(one, Words)}
+    asked, states = next((Vector(sizes[name]) for name in sizes if name == "text"), None), None
+    if config.question is not None and "text" in given:
+        branches["question"] = branch = make(families.QUESTION, config.question, given["text"])
+        sizes["text"], asked, states = branch.gives.d, branch.gives, branch.states
+    images = [
+        one
+        for name, one in given.items()
+        if name.startswith("image") and isinstance(one, Grid | Tokens)
+    ]
+    if config.attention is not None and images:
+        positions = replace(images[0], d=sum(one.d for one in images))
+        attention = make(families.ATTENTION, config.attention, positions, asked, states)
+        branches["attention"] = attention
+        rest = {name: width for name, width in sizes.items() if not name.startswith("image")}
+        sizes = {"image": attention.gives.d, **rest}
+    return branches, sizes
+
+
+def vector_width(given: Vector | Grid | Tokens) -> int:
+    """Numbers of the vector that an input is without a branch: a grid is flattened."""
+    return given.longest * given.d if isinstance(given, Grid) else given.d
+
+
+def check_logits(
+    model: AnswerModel, given: Mapping[str, Specification], answers: int, head: str
+) -> None:
     """Raises TrainError where the head gives other than one logit an answer: one of a user's own
     with more of them would train, and be wrong."""
-    inputs = {modality: torch.zeros(2, width) for modality, width in sizes.items()}
     with torch.no_grad():
-        shape = list(model.eval()(inputs).shape)
+        shape = list(model.eval()({name: empty_input(one) for name, one in given.items()}).shape)
     model.train()
     if shape != [2, answers]:
         raise TrainError(
             f"head {head!r}: gives logits {shape} for 2 examples and {answers} answers; expected "
             f"[2, {answers}]"
         )
+
+
+def empty_input(given: Specification) -> Input:
+    """Two examples of zeros."""
+    if isinstance(given, Vector):
+        return Input(torch.zeros(2, given.d))
+    if isinstance(given, Grid):
+        return Input(torch.zeros(2, given.longest, given.d))
+    mask = torch.ones(2, 1, dtype=torch.bool)
+    if isinstance(given, Words):
+        return Input(torch.zeros(2, 1, dtype=torch.int64), mask)
+    boxes = torch.zeros(2, 1, 4) if given.boxes else None
+    return Input(torch.zeros(2, 1, given.d), mask, None, boxes)
 
 
 def build_step(
@@ -57,7 +106,7 @@ def build_step(
     return TrainingStep(
         model,
         build_loss(config, data),
-        _make(families.OPTIMIZER, config.optimizer, model),
+        make(families.OPTIMIZER, config.optimizer, model),
         schedule=build_schedule(config, total_steps),
         seed=config.seed,
         precision=data.precision,
@@ -69,13 +118,13 @@ def build_loss(config: Config, data: TrainingData) -> nn.Module:
     given: list[Any] = []
     if takes(families.LOSS.find(config.loss.name), "class_counts"):
         given.append(class_counts(data))
-    loss = cast(nn.Module, _make(families.LOSS, config.loss, *given))
+    loss = cast(nn.Module, make(families.LOSS, config.loss, *given))
     return loss.to(data.device)
 
 
 def build_schedule(config: Config, total_steps: int) -> Schedule:
     """The learning-rate schedule of a run of so many steps."""
-    made = _make(families.SCHEDULE, config.schedule, total_steps)
+    made = make(families.SCHEDULE, config.schedule, total_steps)
     return cast(Schedule, made)
 
 
@@ -91,9 +140,9 @@ def class_counts(data: TrainingData) -> torch.Tensor:
     return torch.bincount(truth, minlength=len(data.vocabulary))
 
 
-def check_batch_norm(model: nn.Module, bounds: list[tuple[int, int]]) -> None:
-    """Raises TrainError for a batch of one example and a model that has no variance over it."""
-    smallest = min(last - first for first, last in bounds)
+def check_batch_norm(model: nn.Module, smallest: int) -> None:
+    """Raises TrainError where the smallest batch is one example and the model has no variance over
+    it."""
     if smallest == 1 and any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
         raise TrainError(
             "batch normalisation needs at least 2 examples in every batch, found a batch of 1; "
@@ -101,7 +150,8 @@ def check_batch_norm(model: nn.Module, bounds: list[tuple[int, int]]) -> None:
         )
 
 
-def _make(family: Family, chosen: Component, *given: Any) -> Any:
+def make(family: Family, chosen: Component, *given: Any) -> Any:
+    """A component with its options. Raises TrainError for a bad one."""
     factory, section = family.find(chosen.name), family.kind
     try:
         inspect.signature(factory).bind(*given, **chosen.options)
@@ -116,31 +166,30 @@ def _make(family: Family, chosen: Component, *given: Any) -> Any:
         raise TrainError(f"{section} {chosen.name!r}: {error}") from None
 
 
-def model_tensors(
-    model: AnswerModel, tables: Mapping[str, ResidentTable]
-) -> dict[str, torch.Tensor]:
+def model_tensors(model: AnswerModel, tables: Mapping[str, InputTable]) -> dict[str, torch.Tensor]:
     """What a prediction computes with, on the CPU: weights, buffers, and each input's
     normalisation."""
     tensors = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
-    for modality, table in tables.items():
-        for name, statistic in table.normaliser.tensors().items():
-            tensors[f"normalise.{modality}.{name}"] = statistic
+    for name, table in tables.items():
+        for statistic, values in table.normaliser.tensors().items():
+            tensors[f"normalise.{name}.{statistic}"] = values
     return tensors
 
 
-def describe_model(
-    config: Config, tables: Mapping[str, ResidentTable], vocabulary: Vocabulary
-) -> dict[str, Any]:
+def describe_model(config: Config, data: TrainingData, inputs: Iterable[str]) -> dict[str, Any]:
     """What a prediction has to know beside the tensors and the encoders."""
+    tables = {name: data.tables[name] for name in inputs}
+    words = {} if data.words is None else {"words": data.words.describe()}
     return {
         "features": config.features.model_dump(exclude_none=True),
         "inputs": {
-            modality: {"width": table.width, "normalise": table.normaliser.kind}
-            for modality, table in tables.items()
+            name: {"width": table.width, "normalise": table.normaliser.kind}
+            for name, table in tables.items()
         },
         "temperature": config.temperature,
-        "answers": list(vocabulary.answers),
-        "answers_normalised": vocabulary.normalised,
+        "answers": list(data.vocabulary.answers),
+        "answers_normalised": data.vocabulary.normalised,
+        **words,
     }
 
 

@@ -18,7 +18,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from train.engine.step import Batch, TrainingStep
+from train.engine.step import TrainingStep
+from train.inputs.specification import Batch
 
 WARM_UPS = 3  # steps before a capture, which libraries use to set themselves up
 TOLERANCE = 1e-5

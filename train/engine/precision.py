@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from train.engine.step import COMPUTE_TYPES, Precision
+from train.config.precisions import COMPUTE_TYPES, Precision
 from train.errors import TrainError
 from vqa_cache.system import bf16_gain
 from vqa_cache.system.device import device_name

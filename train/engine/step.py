@@ -6,35 +6,16 @@ It imports with torch alone and never knows about experiments or caches.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
 
+from train.config.precisions import COMPUTE_TYPES, Precision
 from train.config.seeds import derive_seed
 from train.engine.optimizers import Optimizer, Schedule
 from train.engine.scaler import GradientScaler
-
-Precision = Literal["fp32", "bf16", "fp16"]
-COMPUTE_TYPES: dict[str, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
-Batch = tuple[Mapping[str, torch.Tensor], torch.Tensor]  # inputs by modality, targets
-
-
-class AnswerModel(nn.Module):
-    """Fusion and head: inputs (modality -> [batch, width]) -> logits [batch, answers]."""
-
-    def __init__(self, fusion: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.fusion = fusion
-        self.head = head
-
-    def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.fusion(inputs))
-        return logits
+from train.inputs.specification import Batch, Input
 
 
 class TrainingStep:
@@ -73,7 +54,7 @@ class TrainingStep:
         return torch.full((), self.lr(step), device=self.device)
 
     def __call__(
-        self, inputs: Mapping[str, torch.Tensor], targets: torch.Tensor, step: int
+        self, inputs: Mapping[str, Input], targets: torch.Tensor, step: int
     ) -> torch.Tensor:
         """Update the model; returns the batch's loss, a scalar that waits for no device."""
         self.start(step)
@@ -88,7 +69,7 @@ class TrainingStep:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a stack trace
 
     def update(
-        self, inputs: Mapping[str, torch.Tensor], targets: torch.Tensor, lr: torch.Tensor
+        self, inputs: Mapping[str, Input], targets: torch.Tensor, lr: torch.Tensor
     ) -> torch.Tensor:
         """The work of a step: what a CUDA graph captures; `lr` as `rate` gives it."""
         self.model.train()
@@ -163,11 +144,9 @@ class EagerSteps:
         return values
 
 
-def forward(
-    model: nn.Module, inputs: Mapping[str, torch.Tensor], precision: Precision
-) -> torch.Tensor:
+def forward(model: nn.Module, inputs: Mapping[str, Input], precision: Precision) -> torch.Tensor:
     """Logits, float32 [batch, answers], computed in the given precision."""
-    device = next(iter(inputs.values())).device.type
+    device = next(iter(inputs.values())).values.device.type
     kind = COMPUTE_TYPES[precision]
     with torch.autocast(device, dtype=kind, enabled=kind != torch.float32):
         logits: torch.Tensor = model(inputs)

@@ -19,6 +19,7 @@ from train.errors import TrainError
 from train.evaluation.evaluate import Outputs, always, evaluated, run_model
 from train.inputs.load import TrainingData
 from train.inputs.parts import Part
+from train.inputs.tables import modality_of
 from train.loop.fit import Watch, fit
 from train.loop.lock import LockedError, locked
 from train.loop.progress import say
@@ -57,14 +58,14 @@ def majority(data: TrainingData) -> dict[str, dict[str, float | None]]:
 def _single(
     name: str, config: Config, data: TrainingData, *, runs: Path, watch: Watch
 ) -> dict[str, dict[str, float | None]]:
-    modality = SINGLE[name]
-    if modality not in data.tables:
-        raise TrainError(f"the experiment has no features.{modality}")
-    config = single_modality(config)
+    inputs = [one for one in data.tables if modality_of(one) == SINGLE[name]]
+    if not inputs:
+        raise TrainError(f"the experiment has no features.{SINGLE[name]}")
+    config = single_modality(config, SINGLE[name])
     digest = json_digest(
         {
             "config": _budget(config),
-            "data": data.digests[modality],
+            "data": [data.digests[one] for one in inputs],
             "precision": data.precision,  # "auto" is another one on another processor
             "code": code_digest(),
         }
@@ -103,9 +104,9 @@ def _kept(path: Path) -> dict[str, dict[str, float | None]] | None:
 def _train(
     name: str, config: Config, data: TrainingData, *, folder: Path, watch: Watch
 ) -> dict[str, dict[str, float | None]]:
-    modality = SINGLE[name]
-    fitted = fit(config, data, modalities=[modality], what=name, folder=folder, watch=watch)
-    tables = {modality: data.tables[modality]}
+    inputs = [one for one in data.tables if modality_of(one) == SINGLE[name]]
+    fitted = fit(config, data, modalities=inputs, what=name, folder=folder, watch=watch)
+    tables = {one: data.tables[one] for one in inputs}
 
     def outputs(part: Part) -> Outputs:
         return run_model(
@@ -120,11 +121,14 @@ def _train(
     return _by_split(data, outputs)
 
 
-def single_modality(config: Config) -> Config:
-    """A run's config with the model and optimiser of `mlp_answers`."""
+def single_modality(config: Config, modality: str) -> Config:
+    """A run's config with the model and optimiser of `mlp_answers`, without its attention. The
+    question is read as the run reads it."""
     mlp = load_experiment("mlp_answers").config
     return config.model_copy(
         update={
+            "question": config.question if modality == "text" else None,
+            "attention": None,
             "fusion": Component(name="concat"),
             "head": mlp.head,
             "loss": mlp.loss,

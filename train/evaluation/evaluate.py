@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from train.engine.step import Batch, Precision, forward
+from train.config.precisions import Precision
+from train.engine.step import forward
+from train.inputs.batch import InputTable, gather
 from train.inputs.order import batches
 from train.inputs.parts import Part
-from train.inputs.resident import ItemRows, ResidentTable, beside, device_of
+from train.inputs.resident import device_of
 from train.inputs.vocabulary import Vocabulary
 from train.losses import IGNORED
 from train.metrics.classification import METRICS, TOP, Evaluated, accuracy_by_type, compute
@@ -47,7 +49,7 @@ class Outputs:
 def run_model(
     model: nn.Module,
     part: Part,
-    tables: Mapping[str, ResidentTable],
+    tables: Mapping[str, InputTable],
     precision: Precision = "fp32",
     *,
     temperature: float = 1.0,
@@ -90,41 +92,6 @@ def run_model(
             cross_entropy[place] = losses.double().masked_fill_(outside, torch.nan)
     found = (predicted, cross_entropy, in_top5, finite)
     return Outputs(*(tensor.cpu().numpy() for tensor in found))
-
-
-class HasItems(Protocol):
-    """What `gather` reads of a part."""
-
-    @property
-    def items(self) -> Mapping[str, ItemRows]: ...
-
-
-def gather(
-    part: HasItems, tables: Mapping[str, ResidentTable], examples: torch.Tensor
-) -> dict[str, torch.Tensor]:
-    """A batch of inputs: modality -> [batch, width], side by side in one matrix on the tables'
-    device, so that joining them copies nothing."""
-    widths = [table.width for table in tables.values()]
-    first = next(iter(tables.values()))
-    shape = (len(examples), sum(widths))
-    joined = torch.empty(shape, dtype=first.compute_type, device=first.device)
-    return {
-        modality: table.gather(part.items[modality].select(examples), out=columns)
-        for (modality, table), columns in zip(tables.items(), joined.split(widths, 1), strict=True)
-    }
-
-
-def batches_of(
-    part: HasItems, truth: torch.Tensor, tables: Mapping[str, ResidentTable]
-) -> Callable[[torch.Tensor], Batch]:
-    """From the numbers of examples, int64 [batch], to their inputs and targets on the tables'
-    device."""
-    targets = truth.to(device_of(tables))
-
-    def batch(examples: torch.Tensor) -> Batch:
-        return gather(part, tables, examples), targets[beside(targets, examples)]
-
-    return batch
 
 
 def evaluated(part: Part, outputs: Outputs, num_answers: int) -> Evaluated:

@@ -87,6 +87,24 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
             *(_share(baseline.get("accuracy")) for baseline in per_baseline),
         )
     console.print(table)
+    for line in below_question_only(result):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def below_question_only(result: Mapping[str, Any]) -> list[str]:
+    """A line for each split on which the run is worse than its questions alone."""
+    alone = result["baselines"].get("question_only") or {}
+    both = {
+        split: (metrics["accuracy"], (alone.get(split) or {}).get("accuracy"))
+        for split, metrics in result["metrics"].items()
+    }
+    return [
+        f"note: {split}: {reached:.4f} is below question only ({other:.4f}): the head makes less "
+        "of both inputs than a small one of the question alone; train.overfit=64 checks that it "
+        "can learn, python -m train.lr_find finds its learning rate"
+        for split, (reached, other) in both.items()
+        if reached is not None and other is not None and reached < other
+    ]
 
 
 def with_error(value: float | None, error: float | None) -> str:

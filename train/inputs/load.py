@@ -1,26 +1,26 @@
-"""Everything that a run reads, joined and in memory: parts, vocabulary, tables, answer vectors."""
+"""Everything that a run reads: its splits joined with tables, then held ready for batches.
+
+The two halves are apart, so that a run that is finished reads no row, and so that the precision,
+which the model's first product decides, is known when rows are converted.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from train.components import families
-from train.components.lookup import takes
-from train.config.schema import Config, Experiment, hidden_widths
-from train.engine.precision import check_precision, choose_precision
-from train.engine.step import COMPUTE_TYPES, Precision
+from train.config.precisions import COMPUTE_TYPES, Precision
+from train.config.schema import Config, Experiment, reads_words
 from train.errors import TrainError
-from train.inputs.large.blocks import BLOCK_SIZES, Blocks, BlockSizes, cut, in_row_order
-from train.inputs.large.mapped_rows import MappedRows
-from train.inputs.large.read_ahead import ReadAhead
+from train.inputs.batch import InputTable
+from train.inputs.hold import hold_tables, hold_words, specification_of
+from train.inputs.large.blocks import BLOCK_SIZES, BlockSizes
 from train.inputs.parts import (
     Joined,
     Part,
@@ -31,25 +31,59 @@ from train.inputs.parts import (
     make_part,
     most_frequent_class,
 )
-from train.inputs.resident import (
-    ItemRows,
-    Load,
-    ResidentTable,
-    Source,
-    device_of,
-    distinct,
-    fit_normaliser,
-    residence,
+from train.inputs.question_words import QuestionWords, read_words
+from train.inputs.resident import device_of
+from train.inputs.specification import Specification
+from train.inputs.tables import answer_vectors, find_answer_table, find_boxes, find_tables
+from train.inputs.vocabulary import (
+    Vocabulary,
+    count_answers,
+    most_frequent,
+    read_vocabulary,
+    spelt_apart,
 )
-from train.inputs.vocabulary import Vocabulary, count_answers, most_frequent, read_vocabulary
-from vqa_cache import CacheError, text_key
 from vqa_cache.cache import Cache
-from vqa_cache.keys import pack_keys
-from vqa_cache.spec import Features
-from vqa_cache.system.device import CPU, choose_device
 from vqa_cache.table import Table
 
-_NAMED_TEXTS = 5
+
+@dataclass(frozen=True)
+class JoinedData:
+    """What a run reads, known and not yet in memory.
+
+    Attributes:
+        splits: part -> its examples with the rows of their items.
+        selection: name of the part that selects epochs.
+        held_out: whether that part is a tenth of train instead of a split.
+        tables: name of an input -> its table.
+        boxes: places of the regions of an imported image table.
+        words: of the questions, where a branch reads them.
+        digest: over examples, tables, rows and vocabulary.
+        digests: the same for each input alone, without the answer vectors.
+        notes: what a user should know about the data, one line each.
+    """
+
+    experiment: Experiment
+    splits: Mapping[str, Joined]
+    selection: str
+    held_out: bool
+    vocabulary: Vocabulary
+    tables: Mapping[str, Table]
+    boxes: Table | None
+    words: QuestionWords | None
+    answer_table: Table | None
+    digest: str
+    digests: Mapping[str, str]
+    notes: Sequence[str]
+
+    @property
+    def specifications(self) -> dict[str, Specification]:
+        """Name of an input -> what a batch of it is."""
+        positions = self.experiment.config.attention is not None
+        found: dict[str, Specification] = {
+            name: specification_of(table, positions=positions, boxes=self.boxes is not None)
+            for name, table in self.tables.items()
+        }
+        return found if self.words is None else {**found, "text": self.words.specification}
 
 
 @dataclass(frozen=True)
@@ -58,22 +92,20 @@ class TrainingData:
 
     Attributes:
         parts: "train", the part that selects epochs, and every other split.
-        selection: name of the part that selects epochs.
-        held_out: whether that part is a tenth of train instead of a split.
-        tables: modality -> resident rows, in the type of `precision`.
+        selection, held_out, digest, digests, notes: as in `JoinedData`.
+        tables: name of an input -> rows ready to be gathered, in the type of `precision`.
         precision: what matrix products are computed in.
+        words: of the questions, where a branch reads them.
         answer_vectors: float32 [answers, width] for heads that take them.
-        digest: over examples, tables, rows and vocabulary.
-        digests: the same for each modality alone, without the answer vectors.
-        notes: what a user should know about the data, one line each.
     """
 
     parts: Mapping[str, Part]
     selection: str
     held_out: bool
     vocabulary: Vocabulary
-    tables: Mapping[str, ResidentTable]
+    tables: Mapping[str, InputTable]
     precision: Precision
+    words: QuestionWords | None
     answer_vectors: torch.Tensor | None
     digest: str
     digests: Mapping[str, str]
@@ -85,27 +117,13 @@ class TrainingData:
         return device_of(self.tables)
 
 
-def load_data(
-    experiment: Experiment,
-    cache: Cache,
-    precision: Precision | None = None,
-    device: torch.device | None = None,
-    *,
-    sizes: BlockSizes = BLOCK_SIZES,
-) -> TrainingData:
+def join_data(experiment: Experiment, cache: Cache) -> JoinedData:
     """Join an experiment's splits with its tables.
 
-    Args:
-        precision: what an earlier attempt of the run chose; None chooses.
-        device: where to compute; None chooses.
-        sizes: when a table is large, and how its rows are shuffled then.
-
     Raises:
-        TrainError: a table, split or answer text is missing, or the cache is unfinished; the text
-            names the command of stage 1 that helps. Or a table is ragged, or the device cannot do
-            the precision.
+        TrainError: a table or split is missing, or the cache is unfinished; the text names the
+            command of stage 1 that helps. Or a table is ragged and nothing reads its positions.
     """
-    device = device or choose_device()
     config, command = experiment.config, experiment.precompute
     tables = find_tables(cache, config.features, command)
     splits = experiment_splits(cache, config.features.dataset, command)
@@ -123,84 +141,92 @@ def load_data(
         if len(part.left_out)
     ]
     joined, selection = _select(joined, config)
+    words = None
+    if reads_words(config):
+        joined, words = read_words(joined, config)
+        notes += words.notes
     vocabulary = _vocabulary(joined["train"], config)
-    answer_table = _answer_table(cache, config, command)
-    if precision is None:
-        precision = _precision(tables, len(vocabulary), config, device)
-    else:
-        check_precision(precision, device, f"{precision}, in which the run was begun,")
-    resident, items = _resident(
-        tables, joined, config, COMPUTE_TYPES[precision], device=device, sizes=sizes
-    )
-    most = most_frequent_class(joined["train"], vocabulary)
-    parts = {
-        name: make_part(name, part, items[name], vocabulary, most) for name, part in joined.items()
-    }
-    _check_labels(parts, selection, vocabulary)
+    answer_table = find_answer_table(cache, config, command)
+    images = config.features.images
+    digests = {
+        name: _with_vocabulary(digest_of(joined, {name: tables[name]} if name in tables else {}),
+                               vocabulary)
+        for name in [*tables, *(["text"] if words else [])]
+    }  # fmt: skip
     read = {**tables, "answer": answer_table} if answer_table is not None else tables
-    vectors = None
-    if answer_table is not None:
-        vectors = answer_vectors(answer_table, vocabulary.answers, command)
-    return TrainingData(
-        parts=parts,
+    return JoinedData(
+        experiment=experiment,
+        splits=joined,
         selection=selection,
         held_out=selection not in (*splits, "train"),
         vocabulary=vocabulary,
-        tables=resident,
-        precision=precision,
-        answer_vectors=vectors,
+        tables=tables,
+        boxes=find_boxes(cache, images[0]) if len(images) == 1 else None,
+        words=words,
+        answer_table=answer_table,
         digest=_with_vocabulary(digest_of(joined, read), vocabulary),
-        digests={
-            modality: _with_vocabulary(digest_of(joined, {modality: table}), vocabulary)
-            for modality, table in tables.items()
-        },
-        notes=[*notes, *(note for part in parts.values() if (note := _note(part, vocabulary)))],
+        digests=digests,
+        notes=notes,
     )
 
 
-def find_tables(cache: Cache, features: Features, command: str) -> dict[str, Table]:
-    """The input tables of an experiment, image before text."""
-    wanted = {"image": features.image, "text": features.text}
-    return {
-        modality: _find(cache, spec, modality, command)
-        for modality, spec in wanted.items()
-        if spec is not None
+def hold_data(
+    data: JoinedData,
+    precision: Precision,
+    device: torch.device,
+    *,
+    sizes: BlockSizes = BLOCK_SIZES,
+) -> TrainingData:
+    """The same with its rows in memory, or mapped.
+
+    Args:
+        precision: in which rows are held and products computed.
+        device: where to compute.
+        sizes: when a table is large, and how its rows are shuffled then.
+
+    Raises:
+        TrainError: an answer's text is missing, or no example has an answer that counts.
+        vqa_cache.DamagedError: a row differs from its checksum.
+    """
+    config, vocabulary = data.experiment.config, data.vocabulary
+    held, items = hold_tables(
+        data.tables,
+        data.splits,
+        config,
+        data.specifications,
+        compute_type=COMPUTE_TYPES[precision],
+        device=device,
+        sizes=sizes,
+        boxes=data.boxes,
+    )
+    if data.words is not None:
+        held["text"] = hold_words(data.words, device)
+        for name, part in data.splits.items():
+            items[name]["text"] = part.items["text"]
+    most = most_frequent_class(data.splits["train"], vocabulary)
+    parts = {
+        name: make_part(name, part, items[name], vocabulary, most)
+        for name, part in data.splits.items()
     }
-
-
-def _find(cache: Cache, spec: str, modality: str, command: str) -> Table:
-    try:
-        table = cache.find_table(spec, "image" if modality == "image" else "text")
-    except CacheError as error:
-        raise TrainError(f"{error}; encode it with: {command}") from None
-    if table.ragged:
-        raise TrainError(
-            f"features: table {table.name} is ragged (rows of varying numbers of tokens), expected "
-            "one whose rows have one shape; name one with tap=cls, mean or grid="
-        )
-    return table
-
-
-def _answer_table(cache: Cache, config: Config, command: str) -> Table | None:
-    spec = config.features.answer_text
-    if spec is None or not takes(families.HEAD.find(config.head.name), "answer_vectors"):
-        return None
-    return _find(cache, spec, "text", command)
-
-
-def answer_vectors(table: Table, answers: Sequence[str], command: str) -> torch.Tensor:
-    """Rows of the answers' texts, float32 [answers, width]. Raises TrainError naming those that
-    the table lacks."""
-    rows = table.row_index(pack_keys([text_key(answer) for answer in answers]))
-    missing = [answers[i] for i in np.flatnonzero(rows < 0).tolist()]
-    if missing:
-        named = ", ".join(repr(text) for text in missing[:_NAMED_TEXTS])
-        more = f" and {len(missing) - _NAMED_TEXTS:,} more" if len(missing) > _NAMED_TEXTS else ""
-        raise TrainError(
-            f"table {table.name} lacks {len(missing):,} of {len(answers):,} answer texts: "
-            f"{named}{more}; add them with: {command}"
-        )
-    return table.tensor()[torch.from_numpy(rows)].reshape(len(answers), -1).float()
+    _check_labels(parts, data.selection, vocabulary)
+    vectors = None
+    if data.answer_table is not None:
+        command = data.experiment.precompute
+        vectors = answer_vectors(data.answer_table, vocabulary.answers, command)
+    notes = [note for part in parts.values() if (note := _note(part, vocabulary))]
+    return TrainingData(
+        parts=parts,
+        selection=data.selection,
+        held_out=data.held_out,
+        vocabulary=vocabulary,
+        tables=held,
+        precision=precision,
+        words=data.words,
+        answer_vectors=vectors,
+        digest=data.digest,
+        digests=data.digests,
+        notes=[*data.notes, *spelt_apart(vocabulary), *notes],
+    )
 
 
 def _select(joined: Mapping[str, Joined], config: Config) -> tuple[dict[str, Joined], str]:
@@ -246,66 +272,6 @@ def _vocabulary(train: Joined, config: Config) -> Vocabulary:
     codes = train.answer if answers.source == "majority" else train.all_answers()
     counts = count_answers(codes, train.split.answer_texts, normalised=normalised)
     return most_frequent(counts, k=answers.k, normalised=normalised, other=answers.other)
-
-
-def _precision(
-    tables: Mapping[str, Table], answers: int, config: Config, device: torch.device
-) -> Precision:
-    """For the first layer of the head: its first hidden layer, or its output."""
-    layers = [*hidden_widths(config.head), answers]
-    return choose_precision(
-        config.train.precision,
-        device,
-        rows=config.train.batch_size,
-        inner=sum(math.prod(table.row_shape) for table in tables.values()),
-        outer=layers[0],
-    )
-
-
-def _resident(
-    tables: Mapping[str, Table],
-    joined: Mapping[str, Joined],
-    config: Config,
-    compute_type: torch.dtype,
-    *,
-    device: torch.device,
-    sizes: BlockSizes,
-) -> tuple[dict[str, ResidentTable], dict[str, dict[str, ItemRows]]]:
-    """Resident tables of the rows that any part uses, and each part's rows in them."""
-    resident: dict[str, ResidentTable] = {}
-    items: dict[str, dict[str, ItemRows]] = {name: {} for name in joined}
-    for modality, table in tables.items():
-        parts = {name: part.items[modality] for name, part in joined.items()}
-        used = distinct(np.concatenate([own.rows.numpy() for own in parts.values()]), len(table))
-        single = all(own.offsets is None for own in parts.values())
-        blocks = cut(table, used, sizes) if single else None
-        needed = len(used) * math.prod(table.row_shape) * compute_type.itemsize
-        load: Load = "map" if residence(config.load, needed, device) is None else "read"
-        source = _source(table, blocks, load, checked=config.load == "read")
-        train_rows = parts["train"].rows
-        if isinstance(source, ReadAhead):
-            source.expect(in_row_order(source.blocks, train_rows))
-        resident[modality] = ResidentTable(
-            source,
-            used,
-            fit_normaliser(config.features.normalise, source, train_rows.numpy()),
-            compute_type=compute_type,
-            load=load,
-            blocks=blocks,
-            device=device,
-        )
-        for name, own in parts.items():
-            home = resident[modality].home if own.offsets is None else CPU
-            items[name][modality] = replace(own, rows=resident[modality].local(own.rows).to(home))
-    return resident, items
-
-
-def _source(table: Table, blocks: Blocks | None, load: Load, *, checked: bool) -> Source:
-    """Rows [rows, width] in stored type: in memory to be read from, or in their files."""
-    if load == "read":
-        return (table.read() if checked else table.tensor()).reshape(len(table), -1)
-    mapped = MappedRows(table)
-    return mapped if blocks is None else ReadAhead(mapped, blocks)
 
 
 def _with_vocabulary(digest: str, vocabulary: Vocabulary) -> str:

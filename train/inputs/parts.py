@@ -83,6 +83,11 @@ class Joined:
         return Joined(self.split, self.kept[own], items, self.image[own], self.left_out[out])
 
     @property
+    def questions(self) -> Whole:
+        """Positions in the split's distinct questions, int64 [n]."""
+        return self.split.question_positions[self.kept].astype(np.int64)
+
+    @property
     def answer(self) -> npt.NDArray[np.int32]:
         """Codes of majority answers, int32 [n]; -1 = unlabelled."""
         return self.split.answer[self.kept]
@@ -109,7 +114,7 @@ def join(split: Split, tables: Mapping[str, Table], precompute: str) -> Joined:
     usable = np.ones(len(split), dtype=bool)
     found: dict[str, tuple[Positions, Whole]] = {}
     for modality, table in tables.items():
-        items = item_positions(split, modality)
+        items = item_positions(split, table.modality)
         rows = _rows_of(items.keys, table, split.name, precompute)
         row = np.append(rows, -1)[items.positions]  # position -1, a missing image, has none
         usable &= items.per_example(row >= 0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from train.inputs.device import free_memory
 from train.inputs.large.blocks import Blocks, Windows
 from train.inputs.large.mapped_rows import MappedRows
 from train.inputs.large.read_ahead import ReadAhead
+from train.inputs.specification import Grid, Input, Vector
 from vqa_cache.system.device import CPU
 from vqa_cache.system.memory import available_memory
 
@@ -81,24 +82,30 @@ class Normaliser:
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
-def fit_normaliser(kind: Normalisation, source: Source, train_rows: Rows) -> Normaliser:
-    """Statistics of the given rows (each distinct row once) of [rows, width].
+def fit_normaliser(
+    kind: Normalisation, source: Source, train_rows: Rows, *, width: int | None = None
+) -> Normaliser:
+    """Statistics of the given rows (each distinct row once) of [rows, n * width], over all n
+    positions of a row together; None is the whole row.
 
     A dimension that never varies is centred and not scaled.
     """
-    if kind != "zscore":
-        return Normaliser(kind)
+    width = width or source.shape[1]
     rows = distinct(train_rows, len(source))
-    shift = next(_chunks(source, rows)).mean(dim=0)  # near the mean: the squares lose nothing
-    total, squares = torch.zeros(2, source.shape[1], dtype=torch.float64)
-    for chunk in _chunks(source, rows):
-        chunk.sub_(shift)
+    if kind != "zscore" or not len(rows):
+        return Normaliser(kind if kind != "zscore" else "none")
+    shift = next(_chunks(source, rows)).view(-1, width).mean(dim=0)  # the squares lose nothing
+    total, squares = torch.zeros(2, width, dtype=torch.float64)
+    count = 0
+    for rows_of_chunk in _chunks(source, rows):
+        chunk = rows_of_chunk.view(-1, width).sub_(shift)
+        count += len(chunk)
         ones = torch.ones(1, len(chunk))  # a product sums faster than `sum`
         total += (ones @ chunk)[0]
         squares += (ones @ chunk.square_())[0]
-    offset = total / len(rows)
+    offset = total / count
     mean = offset + shift.double()
-    deviation = (squares / len(rows) - offset**2).clamp_min_(0).sqrt()
+    deviation = (squares / count - offset**2).clamp_min_(0).sqrt()
     steady = deviation <= 1e-6 * deviation.max()
     inverse = torch.where(steady, torch.ones_like(deviation), 1 / deviation)
     return Normaliser(kind, mean.float(), inverse.float())
@@ -115,7 +122,8 @@ class ResidentTable:
     """The rows that a run needs, ready to be gathered.
 
     Attributes:
-        width: numbers in a row (a grid is flattened, in row-major order).
+        specification: what a batch of it is: a vector, or a grid.
+        width: numbers in a row, of all positions of a grid.
         resident: whether rows are in memory in compute type; otherwise they are mapped in stored
             type and converted batch by batch, to the same numbers.
         blocks: of a large table, by the rows of this object; None for others.
@@ -130,8 +138,9 @@ class ResidentTable:
         used: Rows,
         normaliser: Normaliser,
         *,
+        specification: Vector | Grid | None = None,
         compute_type: torch.dtype = torch.float32,
-        load: Load = "auto",
+        home: torch.device | None = CPU,
         blocks: Blocks | None = None,
         device: torch.device = CPU,
     ) -> None:
@@ -139,6 +148,9 @@ class ResidentTable:
         Args:
             source: the table, [rows, *row_shape], any float type.
             used: rows of the table that will be asked for, sorted, distinct.
+            normaliser: of a vector, or of each position of a grid.
+            specification: None is a vector.
+            home: where rows are held; None leaves them in their files.
             blocks: by the rows of the table.
         """
         flat = source.reshape(len(source), -1) if isinstance(source, torch.Tensor) else source
@@ -146,15 +158,14 @@ class ResidentTable:
         self.normaliser = normaliser
         self.compute_type = compute_type
         self.device = device
-        needed = len(used) * self.width * compute_type.itemsize
-        home = residence(load, needed, device)
+        self.specification = specification or Vector(self.width)
         self.resident = home is not None
         self.home = home or CPU
         self._apart = self.home != device
         self.blocks = blocks.of_rows(used) if blocks is not None and self.resident else blocks
         self._values = self._read(flat, used) if self.resident else flat
-        self._place = torch.full((len(flat),), -1, dtype=torch.int64)
-        self._place[torch.from_numpy(used)] = (
+        self.place = torch.full((len(flat),), -1, dtype=torch.int64)
+        self.place[torch.from_numpy(used)] = (
             torch.arange(len(used)) if self.resident else torch.from_numpy(used)
         )
 
@@ -162,13 +173,13 @@ class ResidentTable:
         values = torch.empty((len(used), self.width), dtype=self.compute_type, device=self.home)
         start = 0
         for chunk in _chunks(flat, used):
-            values[start : start + len(chunk)] = self.normaliser(chunk)
+            values[start : start + len(chunk)] = self._normalised(chunk)
             start += len(chunk)
         return values
 
     def local(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows of the table as rows of this object, which `gather` takes."""
-        return self._place[rows]
+        return self.place[rows]
 
     def all_rows(self) -> torch.Tensor:
         """Every row that was asked for, [rows, width] in compute type."""
@@ -210,7 +221,18 @@ class ResidentTable:
         if self.resident and isinstance(self._values, torch.Tensor):
             return torch.index_select(self._values, 0, rows, out=out)
         exact = self._values.index_select(0, rows).float()
-        return out.copy_(self.normaliser(exact))
+        return out.copy_(self._normalised(exact))
+
+    def _normalised(self, rows: torch.Tensor) -> torch.Tensor:
+        self.normaliser(rows.view(-1, self.specification.d))
+        return rows
+
+    def input(self, items: ItemRows, index: torch.Tensor | None) -> Input:
+        """A batch: [u, d] of vectors, [u, n, d] of grids."""
+        values = self.gather(items)
+        if isinstance(self.specification, Grid):
+            values = values.view(len(values), -1, self.specification.d)
+        return Input(values, None, index)
 
 
 def beside(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -219,7 +241,14 @@ def beside(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return index if index.device == there else index.to(there, non_blocking=True)
 
 
-def device_of(tables: Mapping[str, ResidentTable]) -> torch.device:
+class OnDevice(Protocol):
+    """Whatever gives batches on a device."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+
+def device_of(tables: Mapping[str, OnDevice]) -> torch.device:
     """Where the batches of a run's tables go."""
     return next(iter(tables.values())).device
 

@@ -6,6 +6,7 @@ a answers, k lanes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -94,6 +95,9 @@ class Input:
         """Something of every distinct row [u, ...] for every example [b, ...]. Its gradient is
         summed over the examples of a row."""
         return rows if self.index is None else rows.index_select(0, self.index)
+
+
+Batch = tuple[Mapping[str, Input], torch.Tensor]  # inputs by name, targets int64 [b]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from data.answers import normalise
+from data.answers import normalise, same_when_normalised
 from train.errors import TrainError
 from vqa_cache.keys import nfc
 
@@ -113,3 +113,15 @@ def _vocabulary(texts: Iterable[str], *, normalised: bool, other: Other) -> Voca
     if other == "class" and OTHER not in answers:
         answers.append(OTHER)
     return Vocabulary(tuple(answers), normalised, other)
+
+
+def spelt_apart(vocabulary: Vocabulary) -> list[str]:
+    """A line where classes differ in spelling alone, and the key that joins them."""
+    groups = [group for group in same_when_normalised(vocabulary.answers) if len(group) > 1]
+    if not groups or vocabulary.normalised:
+        return []
+    named = ", ".join(map(repr, groups[0]))
+    return [
+        f"{sum(map(len, groups)):,} classes are {len(groups):,} answers in several spellings "
+        f"({named}); answers.normalise=vqa makes one class of each"
+    ]

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from train.config.seeds import derive_seed
-from train.engine.step import AnswerModel
+from train.engine.model import AnswerModel
 from train.fusion.concat import Concat
 from train.fusion.product import Product
 from train.heads.cosine import CosineHead
 from train.heads.linear import LinearHead
 from train.heads.mlp import MlpHead
+from train.inputs.specification import Input
 from train.lanes.layers import LaneBatchNorm, LaneDropout, LaneLinear, Streams
 from train.layers.dropout import Dropout
 from train.layers.transform import Transform
@@ -55,7 +56,7 @@ class LaneModel(nn.Module):
         self.decays = [parameter.ndim >= 2 for parameter in models[0].parameters()]
         self._make_streams()
 
-    def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def forward(self, inputs: Mapping[str, Input]) -> torch.Tensor:
         logits: torch.Tensor = self.model(inputs)
         return logits
 

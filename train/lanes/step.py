@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import torch
 
+from train.config.precisions import Precision
 from train.engine.optimizers import Schedule
-from train.engine.step import Precision, forward
+from train.engine.step import forward
+from train.inputs.specification import Input
 from train.lanes.loss import LaneCrossEntropy
 from train.lanes.optimizer import LaneAdamW
 from train.lanes.stack import LaneModel
@@ -40,7 +42,7 @@ class LaneStep:
         self.finite = torch.ones(len(model.seeds), dtype=torch.bool, device=optimizer.lr.device)
 
     def __call__(
-        self, inputs: Mapping[str, torch.Tensor], targets: torch.Tensor, step: int
+        self, inputs: Mapping[str, Input], targets: torch.Tensor, step: int
     ) -> torch.Tensor:
         """Update all lanes; returns the batch's losses [lanes], which wait for no device."""
         self.model.start(step)

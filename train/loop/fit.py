@@ -17,7 +17,6 @@ import torch
 from rich.console import Console
 
 from train.config.schema import Config
-from train.config.seeds import batch_bounds
 from train.engine.build import (
     build_model,
     build_step,
@@ -28,13 +27,14 @@ from train.engine.build import (
     trainable,
 )
 from train.engine.cuda_graph import CannotCaptureError, CapturedSteps
-from train.engine.step import AnswerModel, EagerSteps, Steps
+from train.engine.model import AnswerModel
+from train.engine.step import EagerSteps, Steps
 from train.errors import DivergedError
-from train.evaluation.evaluate import batches_of, evaluated, run_model
+from train.evaluation.evaluate import evaluated, run_model
+from train.inputs.batch import InputTable, batches_of
 from train.inputs.device import rng_devices
 from train.inputs.load import TrainingData
 from train.inputs.order import SampleOrder
-from train.inputs.resident import ResidentTable
 from train.loop.layout import CHECKPOINTS, METRICS
 from train.loop.metrics_log import MetricsLog
 from train.loop.progress import TrainingProgress, say
@@ -117,7 +117,7 @@ class Training:
         self,
         config: Config,
         data: TrainingData,
-        tables: Mapping[str, ResidentTable],
+        tables: Mapping[str, InputTable],
         *,
         what: str,
         folder: Path,
@@ -127,14 +127,20 @@ class Training:
         self.what, self.folder, self.watch = what, folder, watch
         self.part, self.selection = data.parts["train"], data.parts[data.selection]
         self.trainable = trainable(data)
-        seed = config.data_seed
-        self.order = SampleOrder(self.part, tables, self.trainable, data_seed=seed)
-        self.bounds = batch_bounds(len(self.trainable), config.train.batch_size)
-        self.total = config.train.epochs * len(self.bounds)
+        self.order = SampleOrder(
+            self.part,
+            tables,
+            self.trainable,
+            batch_size=config.train.batch_size,
+            data_seed=config.data_seed,
+            by=config.train.order,
+        )
+        self.per_epoch = self.order.steps
+        self.total = config.train.epochs * self.per_epoch
         self.model = build_model(config, data, tables)
-        check_batch_norm(self.model, self.bounds)
+        check_batch_norm(self.model, self.order.smallest)
         self.engine = build_step(config, data, self.model, total_steps=self.total)
-        pace = {"steps_per_epoch": len(self.bounds), "total": self.total}
+        pace = {"steps_per_epoch": self.per_epoch, "total": self.total}
         self.evaluations = milestones(config.train.evaluate_every, **pace)
         self.saves = milestones(config.train.snapshot_every, **pace)
         self.snapshots = Snapshots(
@@ -143,7 +149,7 @@ class Training:
             keep_last=config.train.keep_last,
             keep_best=config.train.keep_best,
         )
-        self.progress = TrainingProgress(what, self.total, len(self.bounds), watch.console)
+        self.progress = TrainingProgress(what, self.total, self.per_epoch, watch.console)
         self._on_gpu = data.device != CPU
         self.step = 0
         self.score: Score | None = None
@@ -186,7 +192,7 @@ class Training:
             self.log.close()
         assert self.best is not None
         load_weights(self.model, self.snapshots.load_best(self.best))
-        epoch = epochs_done(self.best.step, len(self.bounds))
+        epoch = epochs_done(self.best.step, self.per_epoch)
         return Fitted(
             self.model, epoch, self.best, self.total, self._samples, self._seconds, self.snapshots
         )
@@ -210,24 +216,25 @@ class Training:
             self._steps = self._make_steps()
         if self._began is None:
             self._began = time.perf_counter()
-        epoch, number = divmod(self.step, len(self.bounds))
-        first, last = self.bounds[number]
-        self._steps(self.order.batch(epoch, first, last), self.step)
+        epoch, number = divmod(self.step, self.per_epoch)
+        examples = self.order.batch(epoch, number)
+        self._steps(examples, self.step)
         looked_at = self.step % READ_LOSSES_EVERY == 0
         self._unread.append((self.step, self._steps.gradient_norm() if looked_at else None))
-        self._samples += last - first
+        self._samples += len(examples)
         self.step += 1
-        if number + 1 == len(self.bounds) if self._on_gpu else looked_at:
+        if number + 1 == self.per_epoch if self._on_gpu else looked_at:
             self._read_losses()
 
     def _make_steps(self) -> Steps:
         """Eager steps on a CPU; graphs where rows, examples and model are on a GPU."""
-        batch = batches_of(self.part, self.part.truth, self.tables)
-        if self.order.home == CPU:
+        batch = batches_of(
+            self.part, self.part.truth, self.tables, by_image=self.config.train.order == "by_image"
+        )
+        if self.order.home == CPU or not self.order.sizes:
             return EagerSteps(self.engine, batch)
-        sizes = {last - first for first, last in self.bounds}
         try:
-            return CapturedSteps(self.engine, batch, sizes, capacity=len(self.bounds))
+            return CapturedSteps(self.engine, batch, self.order.sizes, capacity=self.per_epoch)
         except CannotCaptureError as error:
             say(self.watch.console, f"{self.what}: steps run kernel by kernel: {error}")
             return EagerSteps(self.engine, batch)
@@ -240,7 +247,7 @@ class Training:
         shown = []
         for (step, norm), value in zip(self._unread, self._steps.losses(), strict=True):
             rate = self.engine.lr(step)
-            epoch = step // len(self.bounds) + 1
+            epoch = step // self.per_epoch + 1
             finite = math.isfinite(value)
             if not finite and not self.engine.leaves_out_overflows():
                 raise self._not_finite(f"the loss is {value}", step, rate)
@@ -267,7 +274,7 @@ class Training:
     def _not_finite(self, what: str, step: int, rate: float) -> DivergedError:
         last = f"the last finite snapshot is {self._saved[1]}" if self._saved else "no snapshot yet"
         return DivergedError(
-            f"{self.what}: step {step + 1} (epoch {step // len(self.bounds) + 1}): {what} at "
+            f"{self.what}: step {step + 1} (epoch {step // self.per_epoch + 1}): {what} at "
             f"learning rate {rate:.3g}; {last}; lower optimizer.lr, add schedule.warmup_steps, or "
             "look for values that are not finite in the table"
         )
@@ -289,7 +296,7 @@ class Training:
             what = f"on {self.data.selection} {reasons['accuracy']}"
             raise self._not_finite(what, self.step - 1, self.engine.lr(self.step - 1))
         self.score = score
-        epoch = epochs_done(self.step, len(self.bounds))
+        epoch = epochs_done(self.step, self.per_epoch)
         row = {"step": self.step, "epoch": epoch, "part": self.data.selection, **values}
         self.log.row(row)
         state = State(self.step, self.score, self.score, self.log.sync())
@@ -321,7 +328,7 @@ class Training:
         description = {
             "name": self.what,
             "step": self.step,
-            "epoch": epochs_done(self.step, len(self.bounds)),
-            **describe_model(self.config, self.tables, self.data.vocabulary),
+            "epoch": epochs_done(self.step, self.per_epoch),
+            **describe_model(self.config, self.data, self.tables),
         }
         return model_tensors(self.model, self.tables), description

@@ -28,6 +28,7 @@ from train.ridge.path import PATH, Column, Inputs, RidgePath, check_stop, moment
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from train.inputs.batch import InputTable
     from train.inputs.load import TrainingData
     from train.inputs.parts import Part
     from train.inputs.resident import ItemRows, ResidentTable
@@ -90,11 +91,14 @@ def fit_head(
 
 
 def columns_of(
-    part: Part, tables: Mapping[str, ResidentTable], examples: torch.Tensor
+    part: Part, tables: Mapping[str, InputTable], examples: torch.Tensor
 ) -> list[Column]:
     """The inputs of examples int64 [n], each table's rows once."""
+    from train.inputs.resident import ResidentTable
+
     columns = []
     for modality, table in tables.items():
+        assert isinstance(table, ResidentTable)  # a ragged table is refused
         items = part.items[modality].select(examples)
         if items.offsets is None:
             distinct, number = items.rows.unique(return_inverse=True)
@@ -133,7 +137,7 @@ def rank(
         Stopped: `stopping` became true.
     """
     from train.config.schema import Experiment, apply_override, check
-    from train.inputs.load import load_data
+    from train.engine.data import load_data
     from train.loop.progress import say
     from vqa_cache.system.device import CPU
 

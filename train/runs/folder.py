@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from train.config.identity import identity_of, run_id
+from train.config.precisions import Precision
 from train.config.schema import Config, Experiment, to_toml
-from train.engine.step import Precision
 from train.errors import TrainError
 from train.evaluation.evaluate import Prediction
 from train.loop.layout import CONFIG, FAILURE, IDENTITY, PREDICTIONS, RESULT, SUBSTITUTES

@@ -19,10 +19,11 @@ import torch
 import vqa_cache
 from train.config.schema import Config, Experiment
 from train.engine.build import build_model, load_weights
+from train.engine.data import load_data
 from train.errors import TrainError
 from train.evaluation.evaluate import measure, run_model
 from train.inputs.device import rng_devices
-from train.inputs.load import TrainingData, load_data
+from train.inputs.load import TrainingData
 from train.loop.checkpoint import load_checkpoint
 from train.loop.layout import CHECKPOINTS, CONFIG, IDENTITY, VALIDATIONS
 from train.metrics.classification import METRICS

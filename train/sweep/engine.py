@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import vqa_cache
+from train.config.precisions import Precision
 from train.config.schema import Config, Experiment
-from train.engine.step import Precision
-from train.inputs.load import TrainingData, load_data
+from train.engine.data import load_data
+from train.inputs.load import TrainingData
 from train.loop.fit import Watch
 from train.sweep.pack import Outcome, Pruner, train_pack
 from vqa_cache.keys import json_digest

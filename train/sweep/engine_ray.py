@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from train.engine.step import Precision
+from train.config.precisions import Precision
 from train.errors import TrainError
 from train.loop.fit import Watch
 from train.loop.progress import say

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from train.config.precisions import Precision
 from train.config.schema import Config, hidden_widths
-from train.config.seeds import batch_bounds
 from train.engine.build import (
     build_loss,
     build_model,
@@ -22,14 +22,15 @@ from train.engine.build import (
     check_batch_norm,
     trainable,
 )
-from train.engine.step import Precision, forward
+from train.engine.step import forward
 from train.errors import DivergedError
-from train.evaluation.evaluate import EVALUATION_BATCH, Outputs, batches_of, evaluated, gather
+from train.evaluation.evaluate import EVALUATION_BATCH, Outputs, evaluated
+from train.inputs.batch import InputTable, batches_of, gather
 from train.inputs.device import rng_devices
 from train.inputs.load import TrainingData
 from train.inputs.order import SampleOrder, batches
 from train.inputs.parts import Part
-from train.inputs.resident import ResidentTable, device_of
+from train.inputs.resident import device_of
 from train.lanes.loss import LaneCrossEntropy
 from train.lanes.optimizer import LaneAdamW
 from train.lanes.stack import LaneModel, can_stack
@@ -162,23 +163,30 @@ class _Pass:
         self.config = configs[0]  # what it says apart from LANE_KEYS holds for all
         self.data = data
         self.pruner = pruner
-        examples, seed = trainable(data), self.config.data_seed
-        self.order = SampleOrder(data.parts["train"], data.tables, examples, data_seed=seed)
-        self.bounds = batch_bounds(len(examples), self.config.train.batch_size)
+        self.order = SampleOrder(
+            data.parts["train"],
+            data.tables,
+            trainable(data),
+            batch_size=self.config.train.batch_size,
+            data_seed=self.config.data_seed,
+            by=self.config.train.order,
+        )
         models = [build_model(config, data, data.tables) for config in configs]
-        check_batch_norm(models[0], self.bounds)
+        check_batch_norm(models[0], self.order.smallest)
         self.step = lane_step(
-            configs, models, data, total_steps=self.config.train.epochs * len(self.bounds)
+            configs, models, data, total_steps=self.config.train.epochs * self.order.steps
         )
         self.trial_of_lane = list(range(len(configs)))
         self.best: list[Score | None] = [None] * len(configs)
         self.outcomes: dict[int, Outcome] = {}
         part = data.parts["train"]
-        self._batch = batches_of(part, part.truth, data.tables)
+        self._batch = batches_of(
+            part, part.truth, data.tables, by_image=self.config.train.order == "by_image"
+        )
 
     def run(self, what: str, watch: Watch) -> list[Outcome]:
         """Train and evaluate until no lane is left."""
-        training, per_epoch = self.config.train, len(self.bounds)
+        training, per_epoch = self.config.train, self.order.steps
         total = training.epochs * per_epoch
         evaluations = milestones(training.evaluate_every, steps_per_epoch=per_epoch, total=total)
         stops = rungs(evaluations, total) if self.pruner == "halving" else set()
@@ -200,12 +208,12 @@ class _Pass:
         return [self.outcomes[trial] for trial in range(len(self.best))]
 
     def _train_step(self, step: int) -> None:
-        epoch, number = divmod(step, len(self.bounds))
-        examples = self.order.batch(epoch, *self.bounds[number])
+        epoch, number = divmod(step, self.order.steps)
+        examples = self.order.batch(epoch, number)
         self.step(*self._batch(examples), step)
 
     def _outcome(self, status: Status, score: Score | None, done: int) -> Outcome:
-        per_epoch = len(self.bounds)
+        per_epoch = self.order.steps
         epoch = epochs_done(score.step, per_epoch) if score else 0
         return Outcome(status, score, epoch, epochs_done(done, per_epoch))
 
@@ -285,7 +293,7 @@ def _by_lane(configs: Iterable[Config], option: str) -> torch.Tensor:
 def run_lanes(
     model: LaneModel,
     part: Part,
-    tables: Mapping[str, ResidentTable],
+    tables: Mapping[str, InputTable],
     precision: Precision,
     temperature: torch.Tensor,
     *,

@@ -16,6 +16,7 @@ import torch
 from vqa_cache.arrays import check_files
 from vqa_cache.dtypes import map_tensor, torch_type
 from vqa_cache.errors import DamagedError
+from vqa_cache.ragged import Whole
 from vqa_cache.table import Table
 
 
@@ -40,6 +41,7 @@ class Run:
 
 class MappedRows:
     """Rows [rows, width] of a table, in stored type and its row order; nothing is held in memory.
+    Of a ragged table, its tokens: [tokens of all shards, width].
 
     Attributes:
         shape: (rows, width).
@@ -52,20 +54,21 @@ class MappedRows:
         for record in table.shards:
             for problem in check_files(table.folder, record, content=False):
                 raise _damaged(f"table {table.name}: {problem}")
-        counts = np.array([record.rows for record in table.shards], dtype=np.int64)
-        first = np.concatenate([[0], np.cumsum(counts)])
+        first = _first_of_shards(table)
         shard, row = table.places
-        self.shape = (len(shard), math.prod(table.row_shape))
+        place = np.arange(first[-1]) if table.ragged else first[shard] + row
+        self.shape = (len(place), math.prod(table.row_shape))
         self.dtype = torch_type(table.dtype)
         self._row_bytes = table.row_bytes
-        self.place = torch.from_numpy(first[shard] + row)
+        self.place = torch.from_numpy(place)
         self._stored_type = table.dtype
         self._first = torch.from_numpy(first)
         self._maps: dict[int, torch.Tensor] = {}
         self._shards = []
         for number, record in enumerate(table.shards):  # not the records: they hold all keys
-            path, offset = table.folder / record.path("rows"), record.arrays["rows"].offset
-            self._shards.append(_Shard(path, offset, record.rows, int(first[number])))
+            path, array = table.folder / record.path("rows"), record.arrays["rows"]
+            begin = int(first[number])
+            self._shards.append(_Shard(path, array.offset, array.shape[0], begin))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -132,6 +135,26 @@ class MappedRows:
         return shard.offset + (
             run.first - shard.first
         ) * self._row_bytes, run.count * self._row_bytes
+
+
+def _first_of_shards(table: Table) -> Whole:
+    """Where each shard begins among the rows, or tokens, of all of them, int64 [shards + 1]."""
+    counts = [record.arrays["rows"].shape[0] for record in table.shards]
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+def first_positions(table: Table) -> Whole:
+    """The first token of each row of a table among the tokens of all shards, int64 [rows]; of one
+    that is not ragged, whose rows have several positions, the same."""
+    shard, row = table.places
+    begin = _first_of_shards(table)
+    if not table.ragged:
+        return (begin[shard] + row) * math.prod(table.row_shape[:-1])
+    within = np.empty_like(row)
+    for number in range(len(table.shards)):
+        mine = shard == number
+        within[mine] = table.offsets(number)[row[mine]]
+    return begin[shard] + within
 
 
 def _fill(descriptor: int, path: Path, offset: int, target: memoryview[int]) -> None:

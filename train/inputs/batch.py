@@ -1,0 +1,88 @@
+"""From the numbers of a batch's examples to what a model is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+
+from train.inputs.positions import PositionTable
+from train.inputs.resident import ItemRows, ResidentTable, beside, device_of
+from train.inputs.specification import Batch, Input, Vector
+
+InputTable = ResidentTable | PositionTable
+
+
+class HasItems(Protocol):
+    """What `gather` reads of a part."""
+
+    @property
+    def items(self) -> Mapping[str, ItemRows]: ...
+
+
+def gather(
+    part: HasItems,
+    tables: Mapping[str, InputTable],
+    examples: torch.Tensor,
+    *,
+    by_image: bool = False,
+) -> dict[str, Input]:
+    """A batch of inputs on the tables' device.
+
+    Vectors [b, d] lie side by side in one matrix, so that joining them copies nothing.
+
+    Args:
+        examples: int64 [b].
+        by_image: examples of one image follow each other: its rows are gathered once.
+    """
+    items = {name: part.items[name].select(examples) for name in tables}
+    shared = {name for name in tables if by_image and items[name].offsets is None
+              and name.startswith("image")}  # fmt: skip
+    beside_each_other = [
+        name
+        for name, table in tables.items()
+        if isinstance(table.specification, Vector) and name not in shared
+    ]
+    found = _vectors(items, tables, beside_each_other)
+    for name, table in tables.items():
+        if name in shared:
+            rows, index = items[name].rows.unique_consecutive(return_inverse=True)
+            found[name] = table.input(ItemRows(rows), index)
+        elif name not in found:
+            found[name] = table.input(items[name], None)
+    return {name: found[name] for name in tables}
+
+
+def _vectors(
+    items: Mapping[str, ItemRows], tables: Mapping[str, InputTable], names: list[str]
+) -> dict[str, Input]:
+    if not names:
+        return {}
+    chosen = {name: table for name in names if isinstance(table := tables[name], ResidentTable)}
+    widths = [table.width for table in chosen.values()]
+    first = next(iter(chosen.values()))
+    shape = (len(items[names[0]]), sum(widths))
+    joined = torch.empty(shape, dtype=first.compute_type, device=first.device)
+    return {
+        name: Input(table.gather(items[name], out=columns))
+        for (name, table), columns in zip(chosen.items(), joined.split(widths, 1), strict=True)
+    }
+
+
+def batches_of(
+    part: HasItems,
+    truth: torch.Tensor,
+    tables: Mapping[str, InputTable],
+    *,
+    by_image: bool = False,
+) -> Callable[[torch.Tensor], Batch]:
+    """From the numbers of examples, int64 [b], to their inputs and targets on the tables'
+    device."""
+    targets = truth.to(device_of(tables))
+
+    def batch(examples: torch.Tensor) -> Batch:
+        inputs = gather(part, tables, examples, by_image=by_image)
+        return inputs, targets[beside(targets, examples)]
+
+    return batch
