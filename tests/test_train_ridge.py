@@ -20,7 +20,6 @@ from test_train_small_cache import build_cache, small_dataset, write_experiment
 
 from train.config.schema import Experiment, check
 from train.engine.data import load_data
-from train.errors import TrainError
 from train.inputs.load import TrainingData
 from train.ridge.command import command, fit_head
 from train.ridge.path import PATH, Column, Inputs, RidgePath, moments
@@ -160,9 +159,10 @@ def test_a_signal_ends_a_command_with_one_line(
 
 
 def test_what_cannot_be_ranked_is_told(cache: Path) -> None:
-    with pytest.raises(TrainError, match=r"head.name=mlp: ridge takes features.dataset"):
-        command.main(["head.name=mlp", "--cache", str(cache)], standalone_mode=False)
-    done = subprocess.run(
+    done = CliRunner().invoke(command, ["head.name=mlp", "--cache", str(cache)])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: head.name=mlp: ridge takes features.dataset, ")
+    ended = subprocess.run(
         [
             sys.executable,
             "-m",
@@ -175,7 +175,7 @@ def test_what_cannot_be_ranked_is_told(cache: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: no table can be trained on: ")
-    assert done.stderr.count("no split other/train; the cache has: tiny/test, tiny/train") == 1
-    assert "add it with: python -m precompute --dataset other --image ENC" in done.stderr
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: no table can be trained on: ")
+    assert ended.stderr.count("no split other/train; the cache has: tiny/test, tiny/train") == 1
+    assert "add it with: python -m precompute --dataset other --image ENC" in ended.stderr
