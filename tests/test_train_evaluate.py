@@ -11,7 +11,7 @@ from torch import nn
 
 from train.config.schema import load_experiment
 from train.engine.data import load_data
-from train.evaluation.evaluate import run_model
+from train.engine.outputs import run_model
 
 CLASSES = 8
 

@@ -11,8 +11,9 @@ from data.answers import vqa_accuracy_official as official_of_one
 from data.answers import vqa_accuracy_simple as simple_of_one
 from train.components import families
 from train.errors import TrainError
+from train.inputs.references import build_references
 from train.metrics.classification import METRICS, Evaluated, accuracy_by_type, compute
-from train.metrics.vqa_accuracy import build_references, official_scores
+from train.metrics.vqa_accuracy import official_scores
 
 # three classes; truth 3 and 4 are two answers outside the vocabulary
 PREDICTED = [0, 0, 1, 1, 0, 2]

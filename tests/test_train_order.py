@@ -18,7 +18,7 @@ from benchmarks.inputs.flat_cache import FlatSizes, make_flat_cache
 from benchmarks.inputs.scale_cache import WIDTH
 from train.config.schema import Experiment, load_experiment
 from train.engine.data import load_data
-from train.evaluation.evaluate import run_model
+from train.engine.outputs import run_model
 from train.inputs.large.blocks import BlockSizes
 from train.inputs.large.mapped_rows import MappedRows
 from train.inputs.load import TrainingData

@@ -12,7 +12,7 @@ from test_train_small_cache import result_of, run_of, write_experiment
 
 import vqa_cache
 from train.config.schema import load_experiment
-from train.evaluation.evaluate import run_model
+from train.engine.outputs import run_model
 from train.inputs.load import load_data
 from train.losses.cross_entropy import CrossEntropy
 

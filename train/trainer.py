@@ -17,9 +17,10 @@ from rich.console import Console
 import vqa_cache
 from train.config.schema import Experiment
 from train.engine.data import hold_joined
+from train.engine.outputs import run_model
 from train.errors import TrainError
 from train.evaluation.baselines import run_baselines
-from train.evaluation.evaluate import measure, predictions, run_model
+from train.evaluation.evaluate import measure, predictions
 from train.evaluation.result import compose
 from train.inputs.load import TrainingData, join_data
 from train.inputs.order import along

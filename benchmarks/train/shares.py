@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from benchmarks.train.bench import Bench, timed
+from train.engine.outputs import run_model
 from train.evaluation.baselines import always
-from train.evaluation.evaluate import measure, run_model
+from train.evaluation.evaluate import measure
 
 
 def shares(bench: Bench) -> dict[str, float]:

@@ -15,8 +15,9 @@ from typing import Any
 
 from train.config.identity import code_digest
 from train.config.schema import Component, Config, load_experiment
+from train.engine.outputs import Outputs, evaluated, run_model
 from train.errors import TrainError
-from train.evaluation.evaluate import Outputs, always, evaluated, run_model
+from train.evaluation.evaluate import always
 from train.inputs.load import TrainingData
 from train.inputs.parts import Part
 from train.inputs.tables import modality_of

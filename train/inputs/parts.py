@@ -16,9 +16,9 @@ import torch
 
 from train.config.seeds import derive_seed
 from train.errors import TrainError
+from train.inputs.references import ANNOTATORS, References, build_references
 from train.inputs.resident import ItemRows
 from train.inputs.vocabulary import Vocabulary
-from train.metrics.vqa_accuracy import ANNOTATORS, References, build_references
 from vqa_cache.cache import Cache
 from vqa_cache.examples import Split
 from vqa_cache.table import Table

@@ -28,9 +28,9 @@ from train.engine.build import (
 )
 from train.engine.cuda_graph import CannotCaptureError, CapturedSteps
 from train.engine.model import AnswerModel
+from train.engine.outputs import evaluated, run_model
 from train.engine.step import EagerSteps, Steps
 from train.errors import DivergedError
-from train.evaluation.evaluate import evaluated, run_model
 from train.inputs.batch import InputTable, batches_of
 from train.inputs.device import rng_devices
 from train.inputs.load import TrainingData

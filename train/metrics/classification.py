@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from train.components import families
+from train.inputs.references import References
 from train.metrics.clustered import clustered_error
-from train.metrics.vqa_accuracy import References, official_scores, simple_scores
+from train.metrics.vqa_accuracy import official_scores, simple_scores
 
 METRICS: dict[str, str] = {
     "accuracy": "train.metrics.classification:accuracy",

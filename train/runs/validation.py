@@ -20,8 +20,9 @@ import vqa_cache
 from train.config.schema import Config, Experiment
 from train.engine.build import build_model, load_weights
 from train.engine.data import load_data
+from train.engine.outputs import run_model
 from train.errors import TrainError
-from train.evaluation.evaluate import measure, run_model
+from train.evaluation.evaluate import measure
 from train.inputs.device import rng_devices
 from train.inputs.load import TrainingData
 from train.loop.checkpoint import load_checkpoint

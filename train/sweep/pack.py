@@ -22,9 +22,9 @@ from train.engine.build import (
     check_batch_norm,
     trainable,
 )
+from train.engine.outputs import EVALUATION_BATCH, Outputs, evaluated
 from train.engine.step import forward
 from train.errors import DivergedError
-from train.evaluation.evaluate import EVALUATION_BATCH, Outputs, evaluated
 from train.inputs.batch import InputTable, batches_of, gather
 from train.inputs.device import rng_devices
 from train.inputs.load import TrainingData
