@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +12,7 @@ import click
 from data.example import DatasetError
 from data.registry import DATASETS
 from precompute.cores import usable_cores
+from precompute.errors import PrecomputeError
 from precompute.estimate import estimate
 from precompute.experiment import read_features
 from precompute.pipeline import Request, precompute
@@ -19,12 +22,15 @@ from vqa_cache.system.allocator import keep_freed_memory
 from vqa_cache.system.commands import Command, cache_option, json_option
 from vqa_cache.system.signals import StopSignal
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
 
 @click.command(cls=Command, errors=(DatasetError,), kept="committed shards are kept")
 @click.argument("overrides", nargs=-1, metavar="[features.KEY=VALUE]...")
 @click.option("--for", "experiment", metavar="EXP", help="Take encoders and dataset from here.")
 @click.option("--dataset", metavar="NAME", help=f"One of: {', '.join(DATASETS)}.")
 @click.option("--root", type=click.Path(), help="Folder of the dataset.")
+@click.option("--name", help="What the cache calls the dataset; of your own data the folder's.")
 @click.option("--image", multiple=True, metavar="ENC", help="Image encoder; may repeat.")
 @click.option("--text", multiple=True, metavar="ENC", help="Question encoder; may repeat.")
 @click.option("--answer-text", multiple=True, metavar="ENC", help="Answer encoder; may repeat.")
@@ -93,10 +99,12 @@ def main(**options: Any) -> None:
 
 def _request(options: dict[str, Any]) -> Request:
     """What was typed, with an experiment's features where `--for` names one."""
-    names = {name: options[name] for name in ("dataset", "image", "text", "answer_text")}
+    names = {name: options[name] for name in ("dataset", "name", "image", "text", "answer_text")}
     if options["experiment"]:
         features = read_features(options["experiment"], options["overrides"])
-        names["dataset"] = names["dataset"] or features.dataset
+        if not names["dataset"]:
+            names["dataset"] = features.dataset
+            names["name"] = names["name"] or features.dataset  # what training will ask for
         for kind in ("image", "text", "answer_text"):
             spec = getattr(features, kind)
             names[kind] = names[kind] or ((spec,) if spec else ())
@@ -106,6 +114,7 @@ def _request(options: dict[str, Any]) -> Request:
         raise click.UsageError("name a --dataset, or an experiment with --for")
     if not (names["image"] or names["text"] or names["answer_text"]):
         raise click.UsageError("name at least one of --image, --text, --answer-text, or --for EXP")
+    names["name"] = dataset_name(names["name"], names["dataset"], options["root"])
     same = ("root", "cache", "workers", "limit", "on_error", "retry_failed", "repair", "rehash")
     return Request(
         **names,
@@ -120,6 +129,19 @@ def _request(options: dict[str, Any]) -> Request:
             rows_per_shard=options["rows_per_shard"],
         ),
     )
+
+
+def dataset_name(given: str | None, dataset: str, root: str | None) -> str:
+    """What the cache calls a dataset: the given name, of one's own data its folder's, otherwise
+    the dataset's. Raises PrecomputeError where it cannot be typed in an experiment."""
+    own = dataset not in DATASETS or DATASETS[dataset] == DATASETS["jsonl"]
+    name = given or (Path(root).resolve().name if own and root else dataset)
+    if not _NAME.fullmatch(name):
+        raise PrecomputeError(
+            f"dataset name {name!r}: expected letters, digits, '.', '_' and '-', beginning with a "
+            "letter or digit; give it one with --name"
+        )
+    return name
 
 
 def _print_estimate(request: Request, *, as_json: bool) -> None:

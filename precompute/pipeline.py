@@ -21,8 +21,9 @@ from precompute.plan import Plan, make_plan
 from precompute.tables import EncoderSettings, OpenedTable, open_table
 from precompute.thumbnails import write_thumbnails
 from vqa_cache.cache import Cache, create_cache
+from vqa_cache.errors import DamagedError
 from vqa_cache.examples import write_split
-from vqa_cache.keys import text_key
+from vqa_cache.keys import text_key, unpack_keys
 from vqa_cache.memo import Memo
 from vqa_cache.spec import EncoderSpec, Modality, parse_spec
 from vqa_cache.system.durable import remove_stale_temporaries
@@ -34,6 +35,8 @@ class Request:
     """What stage 1 is asked to do.
 
     Attributes:
+        dataset: which adapter reads it.
+        name: what the cache calls it; None: as the adapter.
         image, text, answer_text: encoder specs; answer texts go to the text tables.
         splits: None = all that the dataset has.
         limit: at most so many examples a split.
@@ -56,6 +59,7 @@ class Request:
     repair: bool = False
     rehash: bool = False
     engine: Literal["local", "ray"] = "local"
+    name: str | None = None
 
 
 class Reporter(Protocol):
@@ -182,9 +186,12 @@ def commit_split(
     wanted: Wanted,
     reporter: Reporter,
 ) -> None:
-    """Write a split's columns and thumbnails, unless they are there already."""
+    """Write a split's columns and thumbnails, unless they are there already. Raises PrecomputeError
+    where the cache has other data under this name."""
+    name = f"{request.name or dataset.name}/{split.name}"
+    refuse_replacing(cache, name, split, dataset)
     new = write_split(
-        cache.path / "examples" / dataset.name / split.name,
+        cache.path / "examples" / name,
         split.columns,
         examples=split.examples,
         annotated=split.annotated,
@@ -200,10 +207,30 @@ def commit_split(
     if split.skipped:
         extra += f", {len(split.skipped):,} left out ({split.skipped[0].error}, ...)"
     reporter.say(
-        f"{dataset.name}/{split.name}: {split.examples:,} examples, "
+        f"{name}: {split.examples:,} examples, "
         f"{len(split.columns['image_keys']):,} images, "
         f"{len(split.columns['question_keys']):,} distinct questions{extra}"
     )
+
+
+def refuse_replacing(cache: Cache, name: str, split: SplitColumns, dataset: Dataset) -> None:
+    """Raise PrecomputeError where the cache's split of this name has no image or no question in
+    common with the new one: not the same data grown or mended, but other data."""
+    if name not in cache.splits:
+        return
+    try:
+        there = cache.split(name)
+    except DamagedError:  # is written again
+        return
+    pairs = {"images": there.image_keys, "questions": there.question_keys}
+    for what, keys in pairs.items():
+        new = set(unpack_keys(split.columns[f"{what[:-1]}_keys"]))
+        if len(keys) and new and new.isdisjoint(unpack_keys(keys)):
+            raise PrecomputeError(
+                f"{cache.path}: {name} has {len(keys):,} {what}, none of them among the "
+                f"{len(new):,} of {dataset.root}; give these data a name of their own with --name, "
+                f"or, to replace, delete {cache.path / 'examples' / name}"
+            )
 
 
 def jobs(request: Request, wanted: Wanted) -> list[Job]:

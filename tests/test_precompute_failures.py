@@ -40,7 +40,16 @@ class Stage1:
         self._warm, self.data, self.cache = warm, data, cache
 
     def __call__(self, *arguments: object, encoder: tuple[str, str] = ("--image", VIT)) -> Finished:
-        where = ("--dataset", "jsonl", "--root", self.data, "--cache", self.cache)
+        where = (
+            "--name",
+            "jsonl",
+            "--dataset",
+            "jsonl",
+            "--root",
+            self.data,
+            "--cache",
+            self.cache,
+        )
         return self._warm(*where, *encoder, "--precision", "fp32", *arguments)
 
     def ok(self, *arguments: object, **how: Any) -> str:

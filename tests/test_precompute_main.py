@@ -51,7 +51,7 @@ def test_help_names_every_option() -> None:
 
 
 def where(dataset: Path, cache: Path) -> tuple[object, ...]:
-    return ("--dataset", "jsonl", "--root", dataset, "--cache", cache)
+    return ("--name", "jsonl", "--dataset", "jsonl", "--root", dataset, "--cache", cache)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_the_second_run_encodes_nothing_and_loads_no_encoder(
 
 def test_the_second_run_imports_no_library_of_models(cache: Path, dataset: Path) -> None:
     arguments = [
-        "--dataset", "jsonl", "--root", str(dataset), "--cache", str(cache),
+        "--name", "jsonl", "--dataset", "jsonl", "--root", str(dataset), "--cache", str(cache),
         "--image", VIT, "--text", BERT,
     ]  # fmt: skip
     program = (
