@@ -122,6 +122,8 @@ def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
         "sede=1",
         "epochs=3",
         "lr=0.1",
+        "train.lr=0.1",
+        "head.epochs=3",
         "nonsense",
     )
     expected = [
@@ -133,6 +135,8 @@ def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
         "sede = 1: unknown key; did you mean seed?",
         "epochs = 3: unknown key; did you mean train.epochs?; known: seed, data_seed",
         "lr = 0.1: unknown key; did you mean optimizer.lr?",
+        "train.lr = 0.1: unknown key; did you mean optimizer.lr?",
+        "head.epochs = 3: unknown key; did you mean train.epochs?; options of head",
         "fusion.name: unknown fusion 'conkat'; did you mean concat?; known: concat, gmu, ",
         "head.drop_out = 0.5: unknown key; did you mean dropout",
         "head.dropout = 'high': expected a valid number",

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from train.components.user_code import users_error
 from vqa_cache.system.allocator import keep_freed_memory
 from vqa_cache.system.commands import Command, cache_option, json_option
 
@@ -25,9 +26,18 @@ runs_option: Callable[..., Any] = click.option(
 
 
 class TrainingCommand(Command):
-    """A command that computes."""
+    """A command that computes. What goes wrong in a user's own head, say, is a user's error."""
 
     def main(self, *args: Any, **settings: Any) -> Any:
         """Run the command and end the process."""
         keep_freed_memory()
         return super().main(*args, **settings)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run what the command does."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if told := users_error(error):
+                raise told from error
+            raise

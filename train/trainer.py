@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 import vqa_cache
+from train.components.user_code import users_error
 from train.config.schema import Experiment
 from train.engine.data import hold_joined
 from train.engine.outputs import run_model
@@ -79,9 +80,13 @@ def train(
             result = train_and_measure(experiment, data, folder, watch)
             result["throughput"]["load_seconds"] = load_seconds
             folder.finish(result)
-        except TrainError as error:
-            folder.fail(error)
-            raise
+        except Exception as error:
+            told = users_error(error) or error
+            if isinstance(told, TrainError):
+                folder.fail(told)
+            if told is error:
+                raise
+            raise told from error
         finally:
             index()
     return folder.path

@@ -28,7 +28,7 @@ import torch
 
 from precompute.encoders import hub
 from precompute.encoders.base import Encoder
-from precompute.encoders.options import check_options, clear_failures, integer_option
+from precompute.encoders.options import check_options, clear_failures, integer_option, near_names
 from precompute.encoders.weights_file import clear_weight_errors
 from precompute.errors import EncoderError
 from precompute.torchvision_operators import declare_missing_operators
@@ -74,10 +74,10 @@ def _tower(spec: EncoderSpec, modality: Modality) -> Tower:
     name, _, tag = spec.model.partition("/")
     config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
     if config is None:
-        near = [known for known in open_clip.list_models() if known[:5] == name[:5]]
+        near = near_names(name, open_clip.list_models())
         raise EncoderError(
             f"encoder {spec}: open_clip has no model {name!r}; "
-            f"near it: {', '.join(near[:8]) or 'see open_clip.list_models()'}"
+            f"near it: {', '.join(near) or 'see open_clip.list_models()'}"
         )
     weights = _weights(spec, name, tag)
     architecture = config["text_cfg"].get("hf_model_name")  # both towers are made, whatever is used

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from precompute.errors import EncoderError
 from vqa_cache.spec import EncoderSpec, SpecError, parse_spec
+
+_NEAR = 8  # names that a message lists
+
+
+def near_names(name: str, known: Sequence[str]) -> list[str]:
+    """Known models whose name begins like this one, the shortest first, then alike ones."""
+    begun = sorted((one for one in known if one.startswith(name)), key=lambda one: (len(one), one))
+    alike = difflib.get_close_matches(name, known, _NEAR)
+    return list(dict.fromkeys([*begun, *alike]))[:_NEAR]
 
 
 def check_options(spec: EncoderSpec, known: Collection[str]) -> None:

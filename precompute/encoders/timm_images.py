@@ -22,7 +22,13 @@ import torch
 from precompute.encoders import hub
 from precompute.encoders.base import Encoder
 from precompute.encoders.images import OPENING, pixels_of, probe_pixels
-from precompute.encoders.options import check_options, clear_failures, integer_option, number_option
+from precompute.encoders.options import (
+    check_options,
+    clear_failures,
+    integer_option,
+    near_names,
+    number_option,
+)
 from precompute.encoders.taps import BlockTap, ImagePooling
 from precompute.encoders.weights_file import give_weights
 from precompute.errors import EncoderError
@@ -50,8 +56,9 @@ def _create(spec: EncoderSpec) -> torch.nn.Module:
     import timm
 
     random, weights = "random" in spec.options, spec.options.get("weights")
-    if spec.model.split(".")[0] not in timm.list_models():
-        near = ", ".join(timm.list_models(f"*{spec.model[:6]}*")[:8]) or "see timm.list_models()"
+    known, name = timm.list_models(), spec.model.split(".")[0]
+    if name not in known:
+        near = ", ".join(near_names(name, known)) or "see timm.list_models()"
         raise EncoderError(f"encoder {spec}: timm has no model {spec.model!r}; near it: {near}")
     _check_tag(spec)
     if weights is not None and "." not in spec.model:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from train.components import user_code
 from train.errors import TrainError
 
 Factory = Callable[..., Any]
@@ -52,13 +53,18 @@ def user_module(module_name: str) -> ModuleType:
     assert path is not None
     if not path.is_file():
         raise TrainError(f"{module_name}: no file {path}; expected it relative to {Path.cwd()}")
-    unique = f"train_user_{module_name.replace('.', '_')}"
+    unique = user_code.module_name(module_name)
     spec = importlib.util.spec_from_file_location(unique, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[unique] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        if told := user_code.users_error(error):
+            raise told from error
+        raise
     return module
 
 
@@ -67,7 +73,10 @@ def options_of(factory: Factory) -> dict[str, tuple[Any, Any]]:
     where a value is required. A class that hands `**options` on has those of the class it
     extends, too."""
     hinted = factory.__init__ if inspect.isclass(factory) else factory
-    types = typing.get_type_hints(hinted, include_extras=True)
+    try:
+        types = typing.get_type_hints(hinted, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise TrainError(f"{factory.__qualname__}: annotations cannot be read: {error}") from None
     parameters = inspect.signature(factory).parameters
     hands_on = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     inherited = options_of(factory.__mro__[1]) if inspect.isclass(factory) and hands_on else {}

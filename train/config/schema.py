@@ -246,7 +246,7 @@ def check(values: Mapping[str, Any], errors: Iterable[str] = ()) -> Config:
         if isinstance(given, dict) and isinstance(given.get("name"), str):
             given = (Question if section == "question" else Component).model_construct(**given)
         if isinstance(given, Component):
-            filled[section] = _fill(family, given, lines)
+            filled[section] = _fill(family, given, lines, values)
     if config is not None and not lines:
         config = config.model_copy(update=filled)
         lines += _contradictions(config)
@@ -263,19 +263,20 @@ def _named(section: str, value: Any) -> Any:
     return value
 
 
-def _fill(family: families.Family, given: Component, lines: list[str]) -> Component:
+def _fill(
+    family: families.Family, given: Component, lines: list[str], values: Mapping[str, Any]
+) -> Component:
     """The component with defaults filled in; what is wrong is added to `lines`."""
     section = family.kind
     try:
-        factory = family.find(given.name)
+        known = options_of(family.find(given.name))
     except TrainError as error:
         lines.append(f"{section}.name: {error}")
         return given
-    known = options_of(factory)
     chosen: dict[str, Any] = {}
     for key, value in given.options.items():
         if key not in known:
-            hint = did_you_mean(key, known)
+            hint = _near(key, known, values)
             allowed = ", ".join(known) or "none"
             lines.append(
                 f"{section}.{key} = {value!r}: unknown key{hint}; options of {section} "
@@ -336,12 +337,17 @@ def _line(problem: Any, values: Mapping[str, Any]) -> str:
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         siblings = _known_keys(location[:-1])
-        inside = [] if location[:-1] else _sections_with(key, values)
-        hint = f"; did you mean {inside[0]}?" if inside else did_you_mean(location[-1], siblings)
+        hint = _near(location[-1], siblings, values)
         return f"{key} = {problem['input']!r}: unknown key{hint}; known: {', '.join(siblings)}"
     if problem["type"] == "missing":
         return f"{key}: missing"
     return f"{key} = {problem['input']!r}: {_expected(problem['msg'])}"
+
+
+def _near(key: str, siblings: Iterable[str], values: Mapping[str, Any]) -> str:
+    """The key itself in another section, or one of the same section that is spelt like it."""
+    elsewhere = _sections_with(key, values)
+    return f"; did you mean {elsewhere[0]}?" if elsewhere else did_you_mean(key, siblings)
 
 
 def _known_keys(section: list[str]) -> list[str]:
