@@ -5,6 +5,7 @@ Nothing here knows who runs it: the local engine does, and any other may.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -51,6 +52,10 @@ def preprocessing_threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
 
+# what a shard may still take after a signal; where SIGKILL follows, it does so after 30 s at least
+SECONDS_TO_END = 20.0
+
+
 @dataclass
 class Worker:
     """What encoding a table takes.
@@ -60,7 +65,10 @@ class Worker:
         sources: key -> image path or text.
         skip_errors: record an item that fails instead of raising.
         advance: called with the number of items done.
-        stopping: asked between batches; true abandons the shard.
+        stopping: asked between batches; true ends the shard where little of it is left, and
+            abandons it otherwise.
+        say: tells a line.
+        lost: rows of the shard that was abandoned.
     """
 
     table: Table
@@ -70,6 +78,8 @@ class Worker:
     skip_errors: bool
     advance: Callable[[int], None]
     stopping: Callable[[], bool]
+    say: Callable[[str], None] = lambda _line: None
+    lost: int = 0
     bottleneck: Bottleneck = field(default_factory=Bottleneck)
     _running: tuple[Encoder, Numerics] | None = None
     _cores_free: Event = field(default_factory=Event)
@@ -104,7 +114,8 @@ class Worker:
 
         Raises:
             ItemError: an item cannot be encoded, without `skip_errors`.
-            Stopped: `stopping` became true; nothing of the shard is kept.
+            Stopped: `stopping` became true, and the rest of the shard would take long; nothing of
+                it is kept.
         """
         sources = [self.sources.get(key, "") for key in planned.keys]
         texts = sources if self.encoder.modality == "text" else None
@@ -114,9 +125,12 @@ class Worker:
         writer.failed.update(absent)
         with removed_on_error(writer.temporary):
             before: Launched | None = None  # a GPU works on a batch while the one before is written
+            begun, done, ending = time.monotonic(), 0, False
             for batch in self._batches(self._prepare(sources, writer)):
-                if self.stopping():
-                    raise Stopped("stopped by a signal; committed shards are kept")
+                if not ending and self.stopping():
+                    self._end_or_abandon(done, len(sources), time.monotonic() - begun)
+                    ending = True
+                done += len(batch)
                 launched = self._launch(batch)
                 if before is not None:
                     self._write(before, sources, writer)
@@ -124,6 +138,17 @@ class Worker:
             if before is not None:
                 self._write(before, sources, writer)
         return writer
+
+    def _end_or_abandon(self, done: int, total: int, seconds: float) -> None:
+        """Raises Stopped where the rest of a shard would take longer than a stop may."""
+        left = seconds / done * (total - done) if done else float("inf")
+        if left > SECONDS_TO_END:
+            self.lost = done
+            raise Stopped("stopped by a signal")
+        self.say(
+            f"stopping: {total - done:,} of {total:,} rows are left of the shard under way, about "
+            f"{left:.0f} s; a second signal stops at once and loses it"
+        )
 
     def _prepare(self, sources: Sequence[str], writer: ShardWriter) -> Iterator[Prepared]:
         """Preprocess in worker threads, a bounded number ahead; yield in order.

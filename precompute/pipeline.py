@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from data.example import Dataset
 from data.registry import open_dataset
@@ -27,7 +27,11 @@ from vqa_cache.keys import text_key, unpack_keys
 from vqa_cache.memo import Memo
 from vqa_cache.spec import EncoderSpec, Modality, parse_spec
 from vqa_cache.system.durable import remove_stale_temporaries
+from vqa_cache.system.signals import Stopped
 from vqa_cache.table import Table
+
+if TYPE_CHECKING:
+    from precompute.encode import Worker
 
 
 @dataclass(frozen=True)
@@ -312,6 +316,7 @@ def encode_plan(
             skip_errors=request.on_error == "skip",
             advance=reporter.advance,
             stopping=stopping,
+            say=reporter.say,
         )
         if damaged or request.engine == "local":
             opened.prepare(worker)
@@ -324,14 +329,31 @@ def encode_plan(
 
                     encode_shards(opened, plan.shards, worker, request.workers)
                 else:
-                    for planned in plan.shards:
-                        worker.commit_shard(planned)
+                    encode_in_order(plan, worker)
             finally:
                 reporter.end()
             if request.engine == "local":
                 told = worker.bottleneck.told(plan.missing, device_name(worker.encoder.device))
                 reporter.say(f"{opened.table.name}: {told}")
     return len(damaged)
+
+
+def encode_in_order(plan: Plan, worker: Worker) -> None:
+    """Encode and commit the planned shards. Raises Stopped, which tells the rows that are kept and
+    those that are lost."""
+    kept = plan.present
+    for planned in plan.shards:
+        try:
+            if worker.stopping():
+                raise Stopped("stopped by a signal")
+            worker.commit_shard(planned)
+        except Stopped as stopped:
+            raise Stopped(
+                f"{stopped}: {worker.table.name}: {kept:,} of {plan.present + plan.missing:,} rows "
+                f"are kept, {worker.lost:,} of a shard of {len(planned.keys):,} are lost; the same "
+                "command goes on"
+            ) from None
+        kept += len(planned.keys)
 
 
 def _told(result: TableResult) -> str:

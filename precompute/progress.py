@@ -5,16 +5,10 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from vqa_cache.system.lines import one_line
+from vqa_cache.system.printing import progress_bar
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -38,13 +32,8 @@ class ConsoleReporter:
         self._name, self._total, self._done, self._resumed = table, total, done, done
         self._started = self._told = time.monotonic()
         if self.console.is_terminal:
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-                console=self.console,
+            self._progress = progress_bar(
+                self.console, MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
             )
             self._task = self._progress.add_task(table, total=total, completed=done, rate="")
             self._progress.start()

@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table as RichTable
 
 from vqa_cache.cache import Cache, create_cache, open_cache, spec_text
 from vqa_cache.containers import Container
@@ -21,6 +20,7 @@ from vqa_cache.errors import CacheError
 from vqa_cache.system.commands import Group, cache_option, json_option
 from vqa_cache.system.durable import remove, remove_stale_temporaries
 from vqa_cache.system.lines import one_line
+from vqa_cache.system.printing import print_table
 from vqa_cache.table import Table
 from vqa_cache.tools.explain import explain, in_words
 from vqa_cache.tools.exporting import export_table
@@ -64,19 +64,21 @@ def ls(cache: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"tables": tables, "splits": splits}))
         return
-    shown = RichTable("table", "rows", "shape", "MB", "failed", "precision", "spec", box=None)
-    for row in tables:
-        shown.add_row(
-            row["name"],
-            f"{row['rows']:,}",
-            "x".join([*(["*"] if row["ragged"] else []), *map(str, row["shape"])]),
-            f"{row['bytes'] / 1e6:,.1f}",
-            str(row["failed"]),
-            row["precision"],
-            row["spec"],
-        )
+    columns = ("table", "rows", "shape", "MB", "failed", "precision", "spec")
+    rows = [
+        {
+            "table": row["name"],
+            "rows": f"{row['rows']:,}",
+            "shape": "x".join([*(["*"] if row["ragged"] else []), *map(str, row["shape"])]),
+            "MB": f"{row['bytes'] / 1e6:,.1f}",
+            "failed": str(row["failed"]),
+            "precision": row["precision"],
+            "spec": row["spec"],
+        }
+        for row in tables
+    ]
     console = Console() if sys.stdout.isatty() else Console(width=240)
-    console.print(shown)
+    print_table(rows, columns, ("rows", "MB", "failed"), console)
     for name, count in splits.items():
         console.print(f"{name}: {count:,} examples", highlight=False)
 

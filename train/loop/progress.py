@@ -6,9 +6,10 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from train.loop.selection import epochs_done
+from vqa_cache.system.printing import giving_way, progress_bar
 
 
 class TrainingProgress:
@@ -31,13 +32,8 @@ class TrainingProgress:
 
     def __enter__(self) -> TrainingProgress:
         if self.console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.fields[figures]}"),
-                TimeRemainingColumn(),
-                console=self.console,
-                transient=True,
+            self._bar = progress_bar(
+                self.console, giving_way("{task.fields[figures]}", ratio=3), transient=True
             )
             self._task = self._bar.add_task(self.what, total=self.total, figures="")
             self._bar.start()

@@ -17,27 +17,16 @@ _WIDTH = 60  # of a curve
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """A line a row, a column a key."""
     if sys.stdout.isatty():
-        _print_table(rows, columns)
+        from vqa_cache.system.printing import print_table
+
+        shown = [{name: text_of(row.get(name)) for name in columns} for row in rows]
+        numeric = [n for n in columns if any(isinstance(r.get(n), int | float) for r in rows)]
+        print_table(shown, columns, numeric)
         return
     lines = [list(columns), *([text_of(row.get(name)) for name in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     form = "  ".join(f"{{:<{width}}}" for width in widths)
     click.echo("\n".join(form.format(*line).rstrip() for line in lines))
-
-
-def _print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in columns:
-        numbers = any(isinstance(row.get(name), int | float) for row in rows)
-        table.add_column(Text(name), justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(text_of(row.get(name))) for name in columns))
-    Console().print(table)
 
 
 def print_json(value: Any) -> None:
