@@ -30,6 +30,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "Training over the cache against training with the encoders in every step.",
         "minutes",
     ),
+    "faults": Benchmark(
+        "benchmarks.faults.command:command",
+        "Stage 1 and its caches under kills, power losses, damage and several writers.",
+        "25 minutes; --share takes a part",
+    ),
     "flat": Benchmark(
         "benchmarks.flat:command",
         "Training from a table larger than memory: time, memory, accuracy.",

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,66 +12,13 @@ import pytest
 from conftest import BERT, VIT, write_dataset
 from test_precompute_crash import assert_same, kept
 
-from benchmarks.measuring.warm import ROOT
+from benchmarks.measuring import ray_driver
+from benchmarks.measuring.ray_driver import Driver
 from precompute.__main__ import main
 
-needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None,
-    reason="ray is not installed: pip install 'vqa-cache[ray]'",
-)
-SECONDS = 240.0
+needs_ray = pytest.mark.skipif(ray_driver.why_not() is not None, reason=str(ray_driver.why_not()))
 IMAGES, ROWS = 400, 5
 SHARDS = IMAGES // ROWS  # of images
-
-
-class Driver:
-    """`python -m MODULE` in a process of its own."""
-
-    def __init__(self, *arguments: object, module: str = "precompute", **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, arguments)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"} | environment,
-        )
-
-    def wait(self) -> tuple[int, str]:
-        _, told = self.process.communicate(timeout=SECONDS)
-        return self.process.returncode, told
-
-    def at_work(self, task: str) -> list[int]:
-        """Processes below this one that Ray has given a task."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            pid = int(folder.name)
-            try:
-                title = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if title.startswith(f"ray::{task}".encode()) and self.process.pid in ancestors(pid):
-                found.append(pid)
-        return found
-
-
-def ancestors(pid: int) -> Iterator[int]:
-    while pid > 1:
-        yield pid
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            return
-        pid = int(stat.rpartition(")")[2].split()[1])
-
-
-def until(condition: Any, driver: Driver) -> Any:
-    deadline = time.monotonic() + SECONDS
-    while not (found := condition()):
-        assert driver.process.poll() is None, driver.wait()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +53,8 @@ def test_one_of_two_processes_killed_half_way_costs_its_shard(
 ) -> None:
     cache = tmp_path / "cache"
     driver = Driver(*command(many, cache, "--text", BERT, "--engine", "ray"))
-    until(lambda: committed(cache) >= SHARDS // 2, driver)
-    at_work = until(lambda: len(found := driver.at_work("encode_shard")) >= 2 and found, driver)
+    driver.until(lambda: committed(cache) >= SHARDS // 2)
+    at_work = driver.until(lambda: len(found := driver.at_work("encode_shard")) >= 2 and found)
     os.kill(at_work[0], signal.SIGKILL)
     before = committed(cache)
     status, told = driver.wait()
@@ -128,12 +71,12 @@ def test_local_and_ray_runs_resume_each_other(
     cache = tmp_path / "cache"
     again = command(many, cache, "--text", BERT)
     local = Driver(*again)
-    until(lambda: committed(cache) >= 5, local)
+    local.until(lambda: committed(cache) >= 5)
     local.process.kill()
     local.wait()
     on_ray = Driver(*again, "--engine", "ray")
     begun = committed(cache)
-    until(lambda: committed(cache) >= begun + 5, on_ray)
+    on_ray.until(lambda: committed(cache) >= begun + 5)
     on_ray.process.send_signal(signal.SIGTERM)
     status, told = on_ray.wait()
     assert status == 143, told

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from test_precompute_engine_ray import Driver, needs_ray, until
+from test_precompute_engine_ray import needs_ray
 from test_train_small_cache import write_experiment
 
+from benchmarks.measuring.ray_driver import Driver
 from train.sweep.__main__ import command
 
 
@@ -42,7 +43,7 @@ def test_trials_are_those_of_a_local_sweep_although_a_process_is_killed(
     assert status == 0, told
     more = ("--runs", tmp_path / "ray", "--engine", "ray")
     on_ray = Driver(*arguments, *more, module="train.sweep")
-    at_work = until(lambda: on_ray.at_work("train_remotely"), on_ray)
+    at_work = on_ray.until(lambda: on_ray.at_work("train_remotely"))
     os.kill(at_work[0], signal.SIGKILL)
     status, told = on_ray.wait()
     assert status == 0, told
@@ -53,7 +54,7 @@ def test_trials_are_those_of_a_local_sweep_although_a_process_is_killed(
 def test_a_stopped_sweep_goes_on_without_ray(arguments: tuple[Any, ...], tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     on_ray = Driver(*arguments, "--runs", runs, "--engine", "ray", module="train.sweep")
-    until(lambda: [path for path in runs.glob("*/trials.jsonl") if path.stat().st_size], on_ray)
+    on_ray.until(lambda: [path for path in runs.glob("*/trials.jsonl") if path.stat().st_size])
     on_ray.process.send_signal(signal.SIGTERM)
     status, told = on_ray.wait()
     assert status == 143, told

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,8 @@ class Warm:
             folder: what runs say is kept in it.
             encoders: (spec, modality) that the server loads once, which imports what the libraries
                 import late.
-            modules: those that can be run; `<module>.__main__` has a command `main`.
+            modules: those that can be run; `<module>.__main__` has a click command, `main` or
+                `command`.
         """
         self._folder = folder
         self.hub = folder / "hub"
@@ -182,7 +183,7 @@ def _serve(encoders: list[list[str]], modules: list[str]) -> None:
     from precompute.encoders import load_encoder
     from vqa_cache.spec import parse_spec
 
-    mains = {name: importlib.import_module(f"{name}.__main__").main for name in modules}
+    commands = {name: _command(name) for name in modules}
     for spec, modality in encoders:  # with one thread, nothing hinders a fork
         load_encoder(parse_spec(spec), modality)  # type: ignore[arg-type]
     for line in sys.stdin:
@@ -190,7 +191,7 @@ def _serve(encoders: list[list[str]], modules: list[str]) -> None:
         reading, writing = os.pipe()
         if os.fork() == 0:
             os.close(reading)
-            _wait_for_child(request, mains[request["module"]], writing)
+            _wait_for_child(request, commands[request["module"]], writing)
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:  # waiters that are done
                 pass
@@ -199,13 +200,20 @@ def _serve(encoders: list[list[str]], modules: list[str]) -> None:
             print(pipe.read(), flush=True)
 
 
-def _wait_for_child(request: dict[str, Any], main: Callable[..., Any], pipe: int) -> None:
+def _command(module: str) -> click.Command:
+    """What `python -m <module>` runs."""
+    found = vars(importlib.import_module(f"{module}.__main__"))
+    command: click.Command = found.get("main") or found["command"]
+    return command
+
+
+def _wait_for_child(request: dict[str, Any], command: click.Command, pipe: int) -> None:
     if request.get("own_processes"):
         own_processes()
     child = os.fork()
     if child == 0:
         os.close(pipe)
-        _run(request, main)
+        _run(request, command)
     os.write(pipe, str(child).encode())
     os.close(pipe)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -215,7 +223,7 @@ def _wait_for_child(request: dict[str, Any], main: Callable[..., Any], pipe: int
     os._exit(0)
 
 
-def _run(request: dict[str, Any], main: Callable[..., Any]) -> None:
+def _run(request: dict[str, Any], command: click.Command) -> None:
     output = Path(request["output"])
     for name, number in (("stdout", 1), ("stderr", 2)):
         descriptor = os.open(output / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -224,10 +232,7 @@ def _run(request: dict[str, Any], main: Callable[..., Any]) -> None:
     status = 1
     try:
         _prepare(request, output)
-        if isinstance(main, click.Command):
-            main(request["arguments"], prog_name=request["module"])
-        sys.argv = [request["module"], *request["arguments"]]
-        main()
+        command(request["arguments"], prog_name=request["module"])
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
