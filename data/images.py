@@ -7,6 +7,7 @@ and a PNG or JPEG whose other metadata Pillow refuses is decoded without it.
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 import warnings
@@ -47,6 +48,19 @@ class ImageError(Exception):
     """A picture that cannot be read; the text says why, without its path."""
 
 
+_OF_A_FILE = {
+    None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP,
+    errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO,
+}  # fmt: skip
+
+
+def is_of_the_file(error: Exception) -> bool:
+    """Whether what failed is the file itself, and will fail again. A shortage, a disk or a network
+    that does not answer (EIO, ESTALE, ...) is not."""
+    memory = isinstance(error, MemoryError) or "out of memory" in str(error)
+    return not memory and getattr(error, "errno", None) in _OF_A_FILE
+
+
 def open_image(path: str, *, at_least: int | None = None) -> Image.Image:
     """Decode a file: upright, in RGB, transparency laid on white.
 
@@ -56,6 +70,7 @@ def open_image(path: str, *, at_least: int | None = None) -> Image.Image:
     Raises:
         ImageError: missing, not an image, truncated, absurdly large or elongated, or of pixels
             whose range nothing tells.
+        OSError, MemoryError: what fails is not the file.
     """
     with _named(path):
         try:
@@ -65,6 +80,8 @@ def open_image(path: str, *, at_least: int | None = None) -> Image.Image:
         except FileNotFoundError:
             raise ImageError("missing") from None
         except Exception as error:  # broken metadata makes Pillow raise almost anything
+            if not is_of_the_file(error):
+                raise
             with suppress(Exception):
                 picture = _decoded(BytesIO(_without_metadata(path)), at_least)
                 warnings.warn(f"metadata that cannot be read ({_why(error, path)})", stacklevel=1)

@@ -17,15 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from data.images import is_of_the_file
 from precompute.bottleneck import Bottleneck
 from precompute.copies import Fetch
 from precompute.encoders.base import Encoder
-from precompute.errors import ItemError
+from precompute.errors import ItemError, ShortageError
 from precompute.numerics import Numerics, check_stored, raw_rows, to_stored
 from precompute.plan import PlannedShard
 from vqa_cache.keys import image_key
 from vqa_cache.shard import ShardWriter
-from vqa_cache.system.durable import removed_on_error
 from vqa_cache.system.lines import one_line
 from vqa_cache.system.signals import Stopped
 from vqa_cache.table import Table
@@ -123,7 +123,7 @@ class Worker:
             self.table.folder, self.table.record, list(planned.keys), texts, planned.name
         )
         writer.failed.update(absent)
-        with removed_on_error(writer.temporary):
+        with writer.abandoned_on_error():
             before: Launched | None = None  # a GPU works on a batch while the one before is written
             begun, done, ending = time.monotonic(), 0, False
             for batch in self._batches(self._prepare(sources, writer)):
@@ -246,6 +246,8 @@ def _unchanged(item: Any, path: str, key: bytes) -> Any:
         return item
     try:
         same = image_key(path) == key
-    except OSError:
+    except OSError as error:
+        if not is_of_the_file(error):
+            raise ShortageError.of(f"image {path}", error) from error
         same = False
     return item if same else ItemError("is not the file that was hashed; run again with --rehash")

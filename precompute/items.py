@@ -14,7 +14,8 @@ import numpy as np
 
 from data.answers import normalise
 from data.example import Dataset, DatasetError, Example, Problem, report
-from precompute.errors import ItemError
+from data.images import is_of_the_file
+from precompute.errors import ItemError, ShortageError
 from vqa_cache.arrays import text_arrays
 from vqa_cache.examples import Columns
 from vqa_cache.keys import image_key, nfc, pack_keys, text_key
@@ -167,6 +168,8 @@ class ImageHashing:
                 settled = is_settled(stat)
                 key = image_key(file)
             except OSError as error:
+                if not is_of_the_file(error):
+                    raise ShortageError.of(f"image {file}", error) from error
                 return path, None, f"cannot be read ({error.strerror})"
             except ValueError:
                 return path, None, "cannot be read (not a path that a file can have)"

@@ -26,7 +26,6 @@ from vqa_cache.examples import write_split
 from vqa_cache.keys import text_key, unpack_keys
 from vqa_cache.memo import Memo
 from vqa_cache.spec import EncoderSpec, Modality, parse_spec
-from vqa_cache.system.durable import remove_stale_temporaries
 from vqa_cache.system.signals import Stopped
 from vqa_cache.table import Table
 
@@ -116,7 +115,6 @@ def precompute(
     dataset = open_dataset(request.dataset, request.root)
     check_specs(request)
     cache = create_cache(request.cache)
-    remove_stale_temporaries(cache.path)
     memo = Memo(cache.path / "memo.sqlite")
     try:
         wanted = commit_splits(request, cache, dataset, memo, reporter)
@@ -194,7 +192,7 @@ def commit_split(
     where the cache has other data under this name."""
     name = f"{request.name or dataset.name}/{split.name}"
     refuse_replacing(cache, name, split, dataset)
-    new = write_split(
+    write_split(
         cache.path / "examples" / name,
         split.columns,
         examples=split.examples,
@@ -202,9 +200,8 @@ def commit_split(
         limit=request.limit,
         skipped=split.skipped,
     )
-    if new:
-        keys = split.columns["image_keys"]
-        write_thumbnails(cache, keys, wanted.images, workers=request.workers)
+    keys = split.columns["image_keys"]
+    write_thumbnails(cache, name, keys, wanted.images, workers=request.workers)
     extra = "" if split.annotated else ", unlabelled"
     if split.empty_answers:
         extra += f", {split.empty_answers:,} empty answers"
@@ -272,7 +269,7 @@ def fill_table(
 ) -> TableResult:
     """Bring one table to hold every wanted item, shard by shard."""
     table = opened.table
-    table.read_records()
+    table.restore_records()
     plan = make_plan(table, job.sources, retry_failed=request.retry_failed)
     repaired = 0
     if plan.missing or request.repair:

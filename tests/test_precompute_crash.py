@@ -91,7 +91,7 @@ def test_killed_and_run_again_by_other_workers(
     cache = tmp_path / "cache"
     killed = warm(*command(small, cache, *ENCODERS), kill_at=int(share * operations))
     assert killed.status == -signal.SIGKILL
-    assert len(kept(cache)) < len(files)
+    assert kept(cache) != files
     workers = 1 + int(share * 100) % 4
     done = warm(*command(small, cache, *ENCODERS, "--workers", workers))
     assert done.status == 0, done.stderr

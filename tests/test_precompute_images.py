@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("libraries")
 @pytest.mark.parametrize(
     ("raised", "told"),
     [
-        (MemoryError(), r"^cannot be preprocessed \(MemoryError\)$"),
+        (ValueError(), r"^cannot be preprocessed \(ValueError\)$"),
         (RuntimeError("no\nroom"), r"^cannot be preprocessed \(RuntimeError: no room\)$"),
     ],
 )

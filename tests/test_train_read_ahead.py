@@ -172,7 +172,7 @@ def test_a_missing_or_short_file_is_told_at_once(tmp_path: Path) -> None:
         MappedRows(table)
 
 
-@pytest.mark.parametrize(("damage", "message"), [("cut", "ends after"), ("gone", "cannot be read")])
+@pytest.mark.parametrize(("damage", "message"), [("cut", "bytes, expected"), ("gone", "missing")])
 def test_damage_while_training_is_one_clear_error(
     tmp_path: Path, damage: str, message: str
 ) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from test_train_small_cache import (
     run_of,
     write_experiment,
 )
+from test_vqa_cache_durable import killed_writer
 
 import train
 import vqa_cache
@@ -33,7 +32,6 @@ from train.loop.fit import Watch, fit
 from train.runs import folder as runs_module
 from train.runs.folder import load_run
 from train.trainer import train as train_run
-from vqa_cache.system.durable import temporary_path
 
 # ---------------------------------------------------------------- run folders
 
@@ -188,13 +186,10 @@ def test_baselines_of_another_precision_are_others(tmp_path: Path, cache: Path) 
 def test_what_a_killed_run_left_of_a_baseline_is_cleared_away(tmp_path: Path, cache: Path) -> None:
     folder = tmp_path / "runs" / "baselines"
     folder.mkdir(parents=True)
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    name = temporary_path(folder / "0123.json").name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
-    (folder / name).write_text("half a rec")
+    left = killed_writer(folder / "0123.json")
+    assert left.exists()
     run_of(tmp_path, cache)
     assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".json"]
-    assert not (folder / name).exists()
 
 
 @pytest.mark.parametrize("override", ["seed=1", "train.epochs=2", "train.batch_size=32"])

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import begin, commit, numbered_keys
+from test_vqa_cache_examples import columns, write
 
 import vqa_cache
 from vqa_cache.cache import create_cache
-from vqa_cache.errors import CacheError, NewerFormatError, NotACacheError, TableNotFoundError
+from vqa_cache.errors import (
+    CacheError,
+    DamagedError,
+    NewerFormatError,
+    NotACacheError,
+    TableNotFoundError,
+)
 from vqa_cache.identity import add_spec
 from vqa_cache.spec import EncoderSpec
+from vqa_cache.tools.transfer import copy_split, copy_table
+from vqa_cache.tools.verify import verify
 
 
 @pytest.fixture
@@ -159,10 +170,48 @@ def test_its_summary(root: Path) -> None:
     assert layer2["spec"] == "timm:resnet18:grid=4:tap=layer2"
 
 
-def test_a_damaged_table_leaves_the_others(root: Path) -> None:
-    path = vqa_cache.open(root).tables["layer1"].folder / "table.json"
-    path.write_bytes(b"{")
-    assert len(vqa_cache.open(root).tables) == 2
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"{")])
+def test_a_damaged_table_is_known_from_its_seal(
+    root: Path, damage: Callable[[Path], object]
+) -> None:
+    """Left out, its rows would be missing without a word."""
+    folder = vqa_cache.open(root).tables["layer1"].folder
+    path = folder / "table.json"
+    good = path.read_bytes()
+    damage(path)
+    table = vqa_cache.open(root).tables["layer1"]
+    assert len(vqa_cache.open(root).tables) == 3
+    assert any(str(path) in line for line in verify(vqa_cache.open(root)))
+    table.restore_records()
+    assert path.read_bytes() == good
+    damage(path)
+    (folder / "seal.json").write_bytes(b"{")
+    if path.exists():
+        with pytest.raises(DamagedError, match=r"table\.json: .*delete the table's folder and run"):
+            len(vqa_cache.open(root).tables)
+    assert any(str(folder) in line for line in verify(vqa_cache.open(root)))
+
+
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: path.write_bytes(b"{"), lambda path: path.write_bytes(b"")]
+)
+def test_a_writer_writes_a_lost_marker_again(root: Path, damage: Callable[[Path], object]) -> None:
+    path = root / "CACHE.json"
+    good = path.read_bytes()
+    damage(path)
+    with pytest.raises(CacheError, match=r"CACHE\.json"):
+        vqa_cache.open(root)
+    create_cache(root)
+    assert path.read_bytes() == good
+
+
+def test_another_programs_marker_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "CACHE.json"
+    path.write_text('{"of": "another program"}')
+    with pytest.raises(DamagedError, match=r"CACHE\.json"):
+        create_cache(tmp_path)
+    assert path.read_text() == '{"of": "another program"}'
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_second_writer_adopts_the_first_ones_table(root: Path) -> None:
@@ -172,3 +221,39 @@ def test_a_second_writer_adopts_the_first_ones_table(root: Path) -> None:
     assert again.id == before.id
     assert again.record.container == "hdf5"
     assert (before.folder / "table.json").read_bytes() == content
+
+
+def test_the_name_of_every_folder_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder whose own name is lost takes everything in it along."""
+    pending: dict[str, str] = {}  # a folder -> the one above it
+    mkdir, sync = os.mkdir, os.fsync
+
+    def noting_mkdir(path: Path, *how: object) -> None:
+        mkdir(path, *how)
+        if ".tmp-" not in str(path):
+            pending[str(path)] = str(Path(path).parent)
+
+    def noting_sync(descriptor: int) -> None:
+        sync(descriptor)
+        done = os.readlink(f"/proc/self/fd/{descriptor}")
+        for folder in [one for one, above in pending.items() if above == done]:
+            del pending[folder]
+
+    monkeypatch.setattr(os, "mkdir", noting_mkdir)
+    monkeypatch.setattr(os, "fsync", noting_sync)
+    root = tmp_path / "deep" / "cache"
+    create_cache(root)
+    for container in ("hdf5", "zarr"):
+        table = begin(root, container=container, tap=container)
+        add_spec(table, EncoderSpec("timm", "made-up", None, container, {}))
+        commit(table, numbered_keys(3), np.zeros((3, 4)))
+        table.withdraw(numbered_keys(1), "asked")
+    write(root / "examples" / "d" / "train", columns(["a?"]))
+    copied = create_cache(tmp_path / "other" / "copy")
+    for table in vqa_cache.open(root).tables.values():
+        copy_table(table, copied, None)
+    copy_split(vqa_cache.open(root), "d/train", copied)
+    assert (root / "examples" / "d" / "train").is_dir()
+    assert pending == {}

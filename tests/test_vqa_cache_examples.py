@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ import pytest
 from vqa_cache import examples
 from vqa_cache.arrays import text_arrays
 from vqa_cache.cache import create_cache
+from vqa_cache.contents import list_contents
 from vqa_cache.errors import CacheError, DamagedError, NewerFormatError
 from vqa_cache.keys import canonical_json, pack_keys, text_key
-from vqa_cache.records.split import Skipped
+from vqa_cache.records.split import Skipped, read_split_record
+from vqa_cache.tools.verify import verify
 
 
 def columns(questions: list[str], **more: Any) -> examples.Columns:
@@ -123,14 +127,43 @@ def test_other_content_is_the_next_generation(folder: Path, how: dict[str, Any])
     assert examples.current_record(folder).generation == 3  # type: ignore[index]
 
 
-def test_a_damaged_generation_falls_back(folder: Path) -> None:
+@pytest.mark.parametrize("damage", ["flip", "delete", "of another split", "older"])
+def test_a_damaged_generation_never_falls_back(folder: Path, damage: str) -> None:
+    """An older generation is another set of examples: training on it would tell of nothing."""
     write(folder, columns(["a?"]))
     write(folder, columns(["b?"]))
-    path = folder / "000002.json"
-    path.write_bytes(path.read_bytes()[:-20])
-    assert opened(folder).split("d/train").question_texts == ["a?"]
+    root, path = folder.parents[2], folder / "000002.json"
+    list_contents(root, splits=["d/train"])
+    good = {one.name: one.read_bytes() for one in folder.iterdir()}
+    if damage == "flip":
+        path.write_bytes(good[path.name].replace(b'"limit":null', b'"limit":1111'))
+    elif damage == "of another split":
+        write(folder.with_name("val"), columns(["c?"]))
+        write(folder.with_name("val"), columns(["d?"]))
+        for name in ("000002.json", "000002.h5"):
+            (folder / name).write_bytes((folder.with_name("val") / name).read_bytes())
+    elif damage == "older":
+        path.unlink()
+        (folder / "000002.h5").unlink()
+    else:
+        path.unlink()
+    with pytest.raises(
+        DamagedError, match=r"write it again: python -m precompute with this dataset"
+    ):
+        opened(folder).split("d/train")
+    assert any(str(folder) in line for line in verify(opened(folder)))
     assert write(folder, columns(["b?"]))
+    assert {one.name: one.read_bytes() for one in folder.iterdir()} == good
     assert opened(folder).split("d/train").question_texts == ["b?"]
+
+
+def test_a_split_that_was_deleted_is_missed(folder: Path) -> None:
+    write(folder, columns(["a?"]))
+    list_contents(folder.parents[2], splits=["d/train"])
+    shutil.rmtree(folder)
+    assert opened(folder).splits == ["d/train"]
+    with pytest.raises(DamagedError, match="generation 1 is gone; write it again"):
+        opened(folder).split("d/train")
 
 
 def test_a_newer_generation_is_an_error(folder: Path) -> None:
@@ -208,18 +241,32 @@ def test_a_split_without_examples(folder: Path) -> None:
 def test_another_writer_between_looking_and_writing(
     folder: Path, meanwhile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other one commits its generation just after this one has looked for generations."""
+    """The other one, of a smoke test beside the full run, commits while this one syncs."""
     mine = columns(["is it red?"])
     others = mine if meanwhile == "the same" else columns(["is it blue?"])
-    look = examples._generations
+    sync = examples.sync_tree
 
-    def looked(where: Path) -> list[Path]:
-        found = look(where)
-        monkeypatch.setattr(examples, "_generations", look)
+    def synced(path: Path) -> None:
+        sync(path)
+        monkeypatch.setattr(examples, "sync_tree", sync)
         assert write(folder, others)
-        return found
 
-    monkeypatch.setattr(examples, "_generations", looked)
+    monkeypatch.setattr(examples, "sync_tree", synced)
     assert write(folder, mine) is (meanwhile != "the same")
     assert len(list(folder.glob("*.json"))) == (1 if meanwhile == "the same" else 2)
     assert opened(folder).examples("d/train").question.tolist() == ["is it red?"]
+    list_contents(folder.parents[2], splits=["d/train"])
+    assert list(verify(opened(folder))) == []
+
+
+def test_runs_with_unlike_content_at_once_keep_each_its_columns(folder: Path) -> None:
+    wanted = [columns([f"question {number}?"], answer=np.zeros(1, np.int32)) for number in range(8)]
+    folder.mkdir(parents=True)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda found: write(folder, found), wanted))
+    assert len(list(folder.glob("*.json"))) == len(list(folder.glob("*.h5"))) == 8
+    asked = set()
+    for path in folder.glob("*.json"):
+        record = read_split_record(path)
+        asked |= set(examples.read_split(folder, record).question_texts)
+    assert asked == {f"question {number}?" for number in range(8)}

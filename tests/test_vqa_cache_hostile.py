@@ -21,6 +21,7 @@ from test_vqa_cache_transfer import files
 
 import vqa_cache
 from vqa_cache.__main__ import main
+from vqa_cache.contents import list_contents, picture_entry
 from vqa_cache.memo import Memo, file_stat, is_settled
 from vqa_cache.tools.verify import verify
 
@@ -44,8 +45,10 @@ def source(tmp_path: Path) -> Path:
     commit(table, numbered_keys(3), np.ones((3, 4)))
     write(root / "examples" / "d" / "train", columns(["a?"]))
     (root / "thumbnails").mkdir()
-    for key in numbered_keys(2):
-        (root / "thumbnails" / f"{key.hex()}.jpg").write_bytes(b"jpeg")
+    pictures = {key.hex(): picture_entry(b"jpeg") for key in numbered_keys(2)}
+    for key in pictures:
+        (root / "thumbnails" / f"{key}.jpg").write_bytes(b"jpeg")
+    list_contents(root, splits=["d/train"], pictures=pictures)
     return root
 
 
@@ -125,7 +128,7 @@ def test_an_image_withdrawn_on_either_side_has_no_thumbnail(tmp_path: Path, sour
 def test_what_a_killed_command_left_is_gone_after_the_next(
     tmp_path: Path, source: Path, command: str
 ) -> None:
-    left = source / "tables" / f".tmp-{os.uname().nodename}-999999999-x"
+    left = source / "tables" / f".tmp-{'0f' * 16}"
     left.mkdir()
     np.save(tmp_path / "rows.npy", np.ones((1, 2), np.float32))
     (tmp_path / "keys").write_text("0" * 32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,20 @@ from conftest import begin, commit, numbered_keys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vqa_cache.cache import open_cache
 from vqa_cache.errors import CacheError, DamagedError, KeyNotFoundError, NewerFormatError
+from vqa_cache.identity import add_spec
 from vqa_cache.keys import pack_keys, text_key, unpack_keys
 from vqa_cache.records.record import encode_record
 from vqa_cache.records.shard import ShardRecord
 from vqa_cache.records.table import SpecRecord, StoredSpec
+from vqa_cache.spec import parse_spec
 from vqa_cache.table import Table
+from vqa_cache.tools.verify import verify
+
+
+def problems(folder: Path) -> list[str]:
+    return list(verify(open_cache(folder / "cache")))
 
 
 def rows_of(count: int, start: int = 0) -> np.ndarray:
@@ -200,17 +209,64 @@ def test_sealing_again_writes_nothing(table: Table) -> None:
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
 
 
-def test_a_stale_seal_is_not_used(table: Table) -> None:
+def test_records_that_a_seal_does_not_list_are_taken_too(table: Table) -> None:
     table.seal()
     commit(table, numbered_keys(2, 20), rows_of(2, 20))
     fresh = Table(table.folder)
     assert len(fresh) == 11
     fresh.seal()
     assert len(json.loads((table.folder / "seal.json").read_bytes())["records"]) == 4
-    records = (table.folder / "records").iterdir()
-    [gone] = [path for path in records if b'"rows":2,' in path.read_bytes()]
-    gone.unlink()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"{")])
+def test_what_the_seal_lists_is_never_missed(
+    table: Table, damage: Callable[[Path], object]
+) -> None:
+    """A record, a withdrawal and a spec that were deleted or damaged are served from the seal, and
+    written again, byte for byte, by whoever writes next."""
+    add_spec(table, parse_spec("timm:made-up:tap=pooled"))
+    table.withdraw(numbered_keys(1), "asked")
+    table.seal()
+    before = {path: path.read_bytes() for path in table.folder.rglob("*.json")}
+    for part in ("records", "withdrawn", "specs"):
+        path = next((table.folder / part).iterdir())
+        damage(path)
+        fresh = Table(table.folder)
+        assert fresh.tensor().tolist() == table.tensor().tolist()
+        assert set(fresh.withdrawn) == set(numbered_keys(1))
+        assert len(fresh.specs()) == 1
+    fresh.restore_records()
+    assert {path: path.read_bytes() for path in table.folder.rglob("*.json")} == before
+
+
+def test_a_withdrawal_ends_when_the_seal_is_deleted_as_well(table: Table) -> None:
+    table.withdraw(numbered_keys(1), "asked")
+    next((table.folder / "withdrawn").iterdir()).unlink()
+    assert len(Table(table.folder)) == 8
+    (table.folder / "seal.json").unlink()
     assert len(Table(table.folder)) == 9
+
+
+def test_a_seal_of_another_table_is_not_used(tmp_path: Path) -> None:
+    one, other = (begin(tmp_path / "cache", tap=tap) for tap in ("one", "other"))
+    for table in (one, other):
+        commit(table, numbered_keys(3), rows_of(3))
+        table.seal()
+    (one.folder / "seal.json").write_bytes((other.folder / "seal.json").read_bytes())
+    assert Table(one.folder).shards[0].table == one.id
+    assert any("seal.json: its table is not that of" in line for line in problems(tmp_path))
+
+
+def test_a_table_in_the_place_of_another_is_refused(tmp_path: Path) -> None:
+    one, other = (begin(tmp_path / "cache", tap=tap) for tap in ("one", "other"))
+    foreign = {name: (other.folder / name).read_bytes() for name in ("table.json", "seal.json")}
+    (one.folder / "table.json").write_bytes(foreign["table.json"])
+    assert Table(one.folder).id == one.id  # as its seal says
+    (one.folder / "seal.json").write_bytes(foreign["seal.json"])
+    with pytest.raises(
+        DamagedError, match=r"table\.json: belongs to table image/timm\.made-up/other"
+    ):
+        Table(one.folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format":"vqa-cache/seal"}'])
@@ -298,9 +354,6 @@ def test_unfinished_names_are_ignored(table: Table) -> None:
 
 
 def test_a_damaged_spec_counts_as_absent(table: Table) -> None:
-    from vqa_cache.identity import add_spec
-    from vqa_cache.spec import parse_spec
-
     for text in ("timm:one:tap=a", "timm:two:tap=a"):
         add_spec(table, parse_spec(text))
     path = next(

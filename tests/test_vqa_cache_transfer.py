@@ -15,6 +15,7 @@ from test_vqa_cache_examples import columns, write
 
 import vqa_cache
 from vqa_cache.__main__ import main
+from vqa_cache.contents import list_contents, picture_entry
 from vqa_cache.table import Table
 from vqa_cache.tools.verify import verify
 
@@ -47,6 +48,7 @@ def fill(root: Path, container: str, **how: Any) -> None:
     write(root / "examples" / "d" / "train", columns(["b?", "c?"]))
     (root / "thumbnails").mkdir()
     (root / "thumbnails" / f"{'0' * 32}.jpg").write_bytes(b"jpeg")
+    list_contents(root, splits=["d/train"], pictures={"0" * 32: picture_entry(b"jpeg")})
     for table in vqa_cache.open(root).tables.values():
         table.seal()
     CliRunner().invoke(main, ["withdraw", "ragged", "--cache", str(root), "--text", "a"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from conftest import begin, commit, numbered_keys
 from test_vqa_cache_examples import columns, write
 
 import vqa_cache
+from vqa_cache.contents import list_contents, picture_entry
 from vqa_cache.identity import add_spec
 from vqa_cache.spec import parse_spec
+from vqa_cache.system.durable import remove
 from vqa_cache.tools.verify import verify
 
 
@@ -28,7 +31,16 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
             commit(table, part, np.full((len(part), 4), 3.0))
         add_spec(table, parse_spec("timm:made-up:tap=pooled"))
         table.seal()
-    write(root / "examples" / "d" / "train", columns(["a?", "b?"]))
+        table.withdraw(numbered_keys(1, number + 50), "asked")
+    for split in ("train", "val"):
+        write(root / "examples" / "d" / split, columns([f"{split}?", "b?"]))
+        write(root / "examples" / "d" / split, columns([f"{split}?"]))
+    pictures = {key.hex(): b"jpeg" + key for key in numbered_keys(2)}
+    (root / "thumbnails").mkdir()
+    for key, content in pictures.items():
+        (root / "thumbnails" / f"{key}.jpg").write_bytes(content)
+    entries = {key: picture_entry(content) for key, content in pictures.items()}
+    list_contents(root, splits=["d/train", "d/val"], pictures=entries)
     return root
 
 
@@ -54,13 +66,16 @@ def test_a_sound_cache_has_no_problem(root: Path) -> None:
 
 def kind_of(path: Path, root: Path) -> str:
     parts = path.relative_to(root).parts
-    kinds = {"records", "shards", "specs", "examples"}
+    kinds = {"records", "shards", "specs", "withdrawn", "examples", "thumbnails"}
     return next((part for part in parts if part in kinds), path.name)
 
 
-@pytest.mark.parametrize(
-    "kind", ["records", "shards", "specs", "examples", "seal.json", "table.json"]
-)
+KINDS = [
+    "records", "shards", "specs", "withdrawn", "examples", "thumbnails", "seal.json", "table.json"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_flipped_byte_is_found_and_its_file_named(root: Path, kind: str) -> None:
     draw = np.random.default_rng(0)
     paths = [path for path in files(root) if kind_of(path, root) == kind]
@@ -96,20 +111,79 @@ def test_sizes_are_checked_quickly(root: Path) -> None:
     assert "bytes, expected" in problem
 
 
-def test_every_missing_file_is_found(root: Path) -> None:
-    for path in list(files(root)):
-        if kind_of(path, root) in ("specs", "seal.json") or path.match("examples/*/*/*.json"):
-            continue  # what nothing else refers to
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "removed": Path.unlink,
+    "emptied": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "appended blank": lambda path: path.write_bytes(path.read_bytes() + b" "),
+    "zeros in place": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_file_that_is_damaged_is_found(root: Path, kind: str, damage: str) -> None:
+    for path in [one for one in files(root) if kind_of(one, root) == kind]:
         good = path.read_bytes()
-        path.unlink()
+        DAMAGES[damage](path)
         found = problems(root)
-        if path.name == "table.json":
-            assert any(str(path.parent) in line for line in found), path
-        elif kind_of(path, root) == "records":
-            assert any(f"shards/{path.stem}" in line for line in found), path
-        else:
-            assert any(str(path) in line for line in found), path
+        near = str(path.parent) if path.name == "table.json" else str(path)
+        if path.match("examples/*/*/*.json") and damage == "removed":
+            near = str(path.with_suffix(".h5"))
+        assert any(near in line for line in found), (path, found)
         path.write_bytes(good)
+    assert problems(root) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_of_a_kind_that_were_swapped_are_found(root: Path, kind: str) -> None:
+    paths = [one for one in files(root) if kind_of(one, root) == kind]
+    for one, other in pairwise(paths):
+        good = one.read_bytes(), other.read_bytes()
+        if good[0] == good[1]:  # of one shape in two containers
+            continue
+        one.write_bytes(good[1])
+        other.write_bytes(good[0])
+        assert problems(root), (one, other)
+        one.write_bytes(good[0])
+        other.write_bytes(good[1])
+    assert problems(root) == []
+
+
+def test_a_record_and_its_shard_deleted_together_are_missed(root: Path) -> None:
+    for record in list(root.glob("tables/*/*/*/*/records/*.json")):
+        [shard] = record.parent.parent.glob(f"shards/{record.stem}.*")
+        record.unlink()
+        remove(shard)
+        assert any(f"{record}: missing" in line for line in problems(root))
+        assert any(f"{shard}" in line for line in problems(root))
+
+
+def test_splits_that_were_swapped_are_found(root: Path) -> None:
+    train, val = (root / "examples" / "d" / name for name in ("train", "val"))
+    train.rename(root / "aside")
+    val.rename(train)
+    (root / "aside").rename(val)
+    assert any("belongs to d/val" in line for line in problems(root))
+
+
+def test_an_older_state_of_a_split_is_found(root: Path) -> None:
+    for path in root.glob("examples/d/train/000002.*"):
+        path.unlink()
+    assert any("generation 2 is gone" in line for line in problems(root))
+
+
+def test_a_picture_that_nobody_listed_is_found(root: Path) -> None:
+    (root / "thumbnails" / f"{'0' * 32}.jpg").write_bytes(b"of whom?")
+    [problem] = problems(root)
+    assert "is not listed in" in problem
+
+
+def test_records_that_are_not_sealed_yet_are_no_problem(root: Path) -> None:
+    """A run is under way, or was interrupted."""
+    table = begin(root, container="hdf5")
+    commit(table, numbered_keys(2, 20), np.ones((2, 4)))
+    assert problems(root) == []
 
 
 @pytest.mark.parametrize("part", ["shards", "records"])

@@ -30,7 +30,7 @@ from vqa_cache.tools.importing import KEY_BY, collect, import_table, key_functio
 from vqa_cache.tools.stores import is_store, local_path, mirror, place_of
 from vqa_cache.tools.transfer import copy_split, copy_table, copy_thumbnails
 from vqa_cache.tools.verify import verify
-from vqa_cache.withdrawals import chosen_keys, drop_thumbnails, withdraw
+from vqa_cache.withdrawals import chosen_keys, drop_thumbnails
 
 
 def cache_argument(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,7 +191,7 @@ def withdraw_command(
     if not wanted:
         raise click.UsageError("name what to withdraw: --keys FILE, --image PATH or --text TEXT")
     before = len(chosen)
-    withdraw(chosen.folder, chosen.id, wanted, reason)
+    chosen.withdraw(wanted, reason)
     drop_thumbnails(open_cache(cache))
     after = len(Table(chosen.folder))
     told = {"table": chosen.name, "keys": len(set(wanted)), "rows": before - after, "left": after}

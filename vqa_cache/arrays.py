@@ -13,8 +13,7 @@ import numpy.typing as npt
 import xxhash
 
 from vqa_cache.containers import ArrayLayout, Extent
-from vqa_cache.dtypes import numpy_type
-from vqa_cache.errors import DamagedError
+from vqa_cache.errors import is_shortage
 from vqa_cache.records.stored import BLOCK_BYTES, Stored, StoredArray, StoredFile
 from vqa_cache.system.durable import naming
 
@@ -137,41 +136,28 @@ def _blocks(path: Path, offset: int, length: int) -> Iterator[bytes]:
             yield block
 
 
-def read_array(folder: Path, record: Stored, name: str) -> npt.NDArray[Any]:
-    """One array of a record's container, read into memory (bfloat16 as uint16).
-
-    Raises:
-        DamagedError: the file is missing, too short, or a block differs from its checksum.
-    """
-    array = record.arrays[name]
-    path = folder / record.path(name)
-    try:
-        blocks = list(_blocks(path, array.offset, array.bytes))
-    except OSError as error:
-        raise DamagedError(f"{path}: cannot be read ({error.strerror})") from error
-    if tuple(map(xxhash.xxh3_64_hexdigest, blocks)) != array.blocks:
-        raise DamagedError(f"{path}: array {name!r} differs from its checksums")
-    data = np.frombuffer(b"".join(blocks), dtype=numpy_type(array.dtype))
-    return data.reshape(array.shape)
-
-
 def check_files(folder: Path, record: Stored, *, content: bool) -> Iterator[str]:
     """Yield one line for each file of a record that is missing, of the wrong size or, with
-    `content`, of the wrong bytes."""
+    `content`, of the wrong bytes. Raises as `check_file` does."""
     for file in record.files:
-        path = folder / file.path
-        try:
-            size = path.stat().st_size
-        except OSError:
-            yield f"{path}: missing"
-            continue
+        if problem := check_file(folder, file, content=content):
+            yield problem
+
+
+def check_file(folder: Path, file: StoredFile, *, content: bool) -> str | None:
+    """What is wrong with one file of a record. Raises OSError where memory or file handles run out,
+    which says nothing about it."""
+    path = folder / file.path
+    try:
+        size = path.stat().st_size
         if size != file.bytes:
-            yield f"{path}: {size} bytes, expected {file.bytes}"
-            continue
-        try:
-            same = not content or file_digest(path) == file.xxh3_128
-        except OSError as error:
-            yield f"{path}: cannot be read ({error.strerror})"
-            continue
-        if not same:
-            yield f"{path}: its bytes differ from the record's digest"
+            return f"{path}: {size} bytes, expected {file.bytes}"
+        if content and file_digest(path) != file.xxh3_128:
+            return f"{path}: its bytes differ from the record's digest"
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{path}: missing"
+    except OSError as error:
+        if is_shortage(error):
+            raise
+        return f"{path}: cannot be read ({error.strerror})"
+    return None

@@ -10,11 +10,28 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vqa_cache.commit import MARKER
+from vqa_cache.contents import FILE as SEAL
+from vqa_cache.contents import (
+    list_contents,
+    picture_path,
+    read_contents,
+    split_folders,
+    split_record,
+)
 from vqa_cache.errors import CacheError, DamagedError, NotACacheError, TableNotFoundError
-from vqa_cache.examples import Split, current_record, read_split
+from vqa_cache.examples import Split, read_split
+from vqa_cache.records.contents import ContentsRecord
 from vqa_cache.records.record import CacheRecord, encode_record, read_record
-from vqa_cache.records.table import StoredSpec
-from vqa_cache.system.durable import create_file, is_temporary
+from vqa_cache.records.split import SplitRecord
+from vqa_cache.records.table import StoredSpec, TableRecord
+from vqa_cache.system.durable import (
+    create_file,
+    is_temporary,
+    make_folder,
+    remove_stale_temporaries,
+    write_file,
+)
 from vqa_cache.system.lines import one_line
 from vqa_cache.table import Table
 
@@ -63,11 +80,12 @@ class Cache:
 
     @cached_property
     def tables(self) -> Tables:
-        """All tables, by name. Raises NewerFormatError; a damaged table's record leaves it out."""
+        """All tables, by name. Raises NewerFormatError, and DamagedError where nothing tells what a
+        table is: without it rows would be missing unseen."""
         tables: dict[str, Table] = {}
-        for record in sorted((self.path / "tables").glob("*/*/*/*/table.json")):
-            with suppress(DamagedError):
-                table = Table(record.parent)
+        for folder in sorted((self.path / "tables").glob("*/*/*/*")):
+            with suppress(FileNotFoundError):  # begun, and no more
+                table = Table(folder)
                 tables[table.name] = table
         return Tables(tables)
 
@@ -110,14 +128,7 @@ class Cache:
     @property
     def splits(self) -> list[str]:
         """Names of all splits, "<dataset>/<split>"."""
-        folders = sorted(
-            {
-                path.parent
-                for path in (self.path / "examples").glob("*/*/[0-9]*.json")
-                if not is_temporary(path)
-            }
-        )
-        return [f"{folder.parent.name}/{folder.name}" for folder in folders]
+        return sorted({*split_folders(self.path), *read_contents(self.path).splits})
 
     def split(self, name: str) -> Split:
         """The columns of a split, "<dataset>/<split>".
@@ -126,17 +137,19 @@ class Cache:
             CacheError: there is none of this name; the text lists the known ones.
             DamagedError: its records or its columns are damaged.
         """
-        folder = self.path / "examples" / name
+        return read_split(self.path / "examples" / name, self.split_record(name))
+
+    def split_record(self, name: str) -> SplitRecord:
+        """The current record of a split. Raises as `split` does."""
         if name not in self.splits:
             known = ", ".join(self.splits) or "none"
             raise CacheError(f"{self.path}: no split {name!r}; the cache has: {known}")
-        record = current_record(folder)
-        if record is None:
+        try:
+            return split_record(self.path, name)
+        except DamagedError as error:
             raise DamagedError(
-                f"{folder}: split {name!r} has no valid record, all of them are damaged; "
-                "write it again: python -m precompute with this dataset and split"
-            )
-        return read_split(folder, record)
+                f"{error}; write it again: python -m precompute with this dataset and split"
+            ) from error
 
     def examples(self, name: str) -> pd.DataFrame:
         """The examples of a split as a DataFrame, one row each."""
@@ -144,7 +157,7 @@ class Cache:
 
     def thumbnail(self, image_key: str) -> Path | None:
         """The small picture of an image, if stage 1 kept one."""
-        path = self.path / "thumbnails" / f"{image_key}.jpg"
+        path = picture_path(self.path, image_key)
         return path if path.exists() else None
 
     def summary(self) -> list[dict[str, Any]]:
@@ -244,24 +257,57 @@ def open_cache(path: str | Path) -> Cache:
             f"{root}: no cache here (no CACHE.json); name its folder, or make one with: "
             f"python -m precompute --for cosine_answers --cache {root}"
         ) from None
+    except DamagedError as error:
+        raise DamagedError(f"{error}; the next run of stage 1 writes it again") from error
     return Cache(root)
 
 
 def create_cache(path: str | Path) -> Cache:
     """Open a cache for writing, making an empty one where the folder is absent or holds at
-    most unfinished work.
+    most unfinished work. What writers that died left unfinished is deleted, and `CACHE.json`
+    written again where it is gone or damaged.
 
     Raises:
         NotACacheError: the folder holds other things.
+        NewerFormatError: it was written by a newer version of this project.
     """
     root = _as_path(path)
-    record = root / "CACHE.json"
-    if not record.exists():
-        taken = root.exists() and (
-            not root.is_dir() or not all(is_temporary(path) for path in root.iterdir())
-        )
-        if taken and not record.exists():  # asked again: another writer may have made it by now
-            raise NotACacheError(f"{root}: exists and is no cache; expected a new or empty folder")
-        root.mkdir(parents=True, exist_ok=True)
-        create_file(record, encode_record(CacheRecord()))
-    return open_cache(root)
+    marker, content = root / MARKER, encode_record(CacheRecord())
+    try:
+        read_record(marker, CacheRecord)
+    except (FileNotFoundError, NotADirectoryError, DamagedError):
+        if not (marker.exists() or _is_empty(root) or _holds_records(root)):
+            raise NotACacheError(
+                f"{root}: exists and is no cache; expected a new or empty folder"
+            ) from None
+        make_folder(root, next(path for path in root.absolute().parents if path.is_dir()))
+        if not create_file(marker, content):  # another writer's by now, or damaged
+            try:
+                read_record(marker, CacheRecord)
+            except DamagedError:
+                if not _holds_records(root):
+                    raise
+                write_file(marker, content)
+    cache = open_cache(root)
+    remove_stale_temporaries(root)
+    if not (root / SEAL).exists():
+        list_contents(root)
+    return cache
+
+
+def _is_empty(root: Path) -> bool:
+    """Whether a folder is absent or holds unfinished work alone."""
+    return not root.exists() or (
+        root.is_dir() and all(is_temporary(path) for path in root.iterdir())
+    )
+
+
+def _holds_records(root: Path) -> bool:
+    """Whether a folder is a cache, whatever its CACHE.json is: it holds a valid record."""
+    kinds = ((SEAL, ContentsRecord), ("tables/*/*/*/*/table.json", TableRecord))
+    for pattern, kind in kinds:
+        for path in root.glob(pattern):
+            with suppress(DamagedError, OSError):
+                read_record(path, kind)
+                return True
+    return False

@@ -1,68 +1,130 @@
-"""Whether what arrays hold fits together: checksums tell damage, not what was written wrongly."""
+"""Splits and small pictures of a cache, listed in `seal.json` at its root, so that no loss of one
+passes in silence (FORMAT.md section 7)."""
 
 from __future__ import annotations
 
-import codecs
-from typing import Any
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
+import xxhash
 
-from vqa_cache.errors import DamagedError
+from vqa_cache.commit import committing
+from vqa_cache.errors import CacheError, DamagedError, is_shortage
+from vqa_cache.examples import current_record, newest_generation
+from vqa_cache.records.contents import ContentsRecord, PictureEntry, SplitEntry
+from vqa_cache.records.record import encode_record, read_record, stamped
+from vqa_cache.records.split import SplitRecord
+from vqa_cache.system.durable import is_temporary, write_file
 
-_BLOCK = 2**24  # bytes decoded at once
-_CONTINUES = 0x80  # of a UTF-8 byte, with the mask 0xC0: not the first of its character
+FILE = "seal.json"
+THUMBNAILS = "thumbnails"
 
 
-def check_edges(edges: npt.NDArray[Any], total: int, what: str, *, least: int = 0) -> None:
-    """Offsets of n pieces among `total` elements, int64 [n + 1].
+def read_contents(root: Path) -> ContentsRecord:
+    """What is listed; nothing where the list is absent, damaged or of a newer version."""
+    with suppress(FileNotFoundError, CacheError):
+        return read_record(root / FILE, ContentsRecord)
+    return ContentsRecord({}, {})
 
-    Args:
-        what: for the message: file and array.
-        least: elements of a piece.
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """Folders of splits that have a record, valid or not, by name."""
+    paths = sorted((root / "examples").glob("*/*/[0-9]*.json"))
+    folders = dict.fromkeys(path.parent for path in paths if not is_temporary(path))
+    return {f"{folder.parent.name}/{folder.name}": folder for folder in folders}
+
+
+def split_record(root: Path, name: str) -> SplitRecord:
+    """The current record of a split that exists.
 
     Raises:
-        DamagedError: they do not begin with 0, end with `total`, or a piece is shorter.
+        DamagedError: it is damaged, or not the one that is listed.
+        NewerFormatError: a newer version wrote it.
     """
-    whole = len(edges) > 0 and (int(edges[0]), int(edges[-1])) == (0, total)
-    if not whole or (len(edges) > 1 and int(np.diff(edges).min()) < least):
+    folder, listed = root / "examples" / name, read_contents(root).splits.get(name)
+    if listed is not None and newest_generation(folder) < listed.generation:
+        raise DamagedError(f"{folder}: generation {listed.generation} is gone")
+    record = current_record(folder)
+    if record is None:
+        raise DamagedError(f"{folder}: split {name!r} has no record")
+    same_number = listed is not None and record.generation == listed.generation
+    if same_number and listed != _split_entry(record):
         raise DamagedError(
-            f"{what}: does not cut {total} elements into {max(len(edges) - 1, 0)} pieces of "
-            f"{least} or more; it was written so"
+            f"{folder}: generation {record.generation} is not the one that was "
+            f"written: its record differs from what {root / FILE} lists"
         )
+    return record
 
 
-def check_positions(positions: npt.NDArray[Any], count: int, what: str, *, none: bool) -> None:
-    """Positions in a list of `count` things.
-
-    Args:
-        none: whether -1, which means none, may be among them.
-
-    Raises:
-        DamagedError: one is outside.
-    """
-    low = -1 if none else 0
-    if len(positions) and not (low <= int(positions.min()) and int(positions.max()) < count):
-        raise DamagedError(
-            f"{what}: positions {int(positions.min())} to {int(positions.max())}, expected "
-            f"{low} to {count - 1}; it was written so"
-        )
+def _split_entry(record: SplitRecord) -> SplitEntry:
+    return SplitEntry(record.generation, stamped(record)["digest"])
 
 
-def check_texts(joined: npt.NDArray[Any], edges: npt.NDArray[Any], what: str) -> None:
-    """Texts as joined bytes and offsets.
+def picture_path(root: Path, key: str) -> Path:
+    """Where the small picture of an image is, if there is one."""
+    return root / THUMBNAILS / f"{key}.jpg"
 
-    Raises:
-        DamagedError: the offsets do not cut the bytes, or a piece is no UTF-8.
-    """
-    check_edges(edges, len(joined), what)
-    decoder = codecs.getincrementaldecoder("utf-8")()
+
+def picture_entry(content: bytes) -> PictureEntry:
+    """What is listed of a picture's file."""
+    return PictureEntry(len(content), xxhash.xxh3_128_hexdigest(content))
+
+
+def picture_problem(root: Path, key: str, entry: PictureEntry) -> str | None:
+    """What is wrong with a listed picture."""
+    path = picture_path(root, key)
     try:
-        for start in range(0, len(joined), _BLOCK):  # all texts of a split at once are large
-            decoder.decode(joined[start : start + _BLOCK].tobytes())
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        raise DamagedError(f"{what}: is no UTF-8 ({error.reason}); it was written so") from error
-    inner = edges[edges < len(joined)]
-    if (joined[inner] & 0xC0 == _CONTINUES).any():
-        raise DamagedError(f"{what}: a text begins inside a character; it was written so")
+        same = picture_entry(path.read_bytes()) == entry
+    except FileNotFoundError:
+        return f"{path}: missing"
+    except OSError as error:
+        if is_shortage(error):
+            raise
+        return f"{path}: cannot be read ({error.strerror})"
+    return None if same else f"{path}: its bytes differ from those that were written"
+
+
+def list_contents(
+    root: Path,
+    *,
+    splits: Collection[str] = (),
+    pictures: Mapping[str, PictureEntry] | None = None,
+    gone: Collection[str] = (),
+) -> None:
+    """List what was committed, beside what is listed already; without a valid list, all that lies
+    there.
+
+    Args:
+        splits: names of splits whose current generation was committed.
+        pictures: of these image keys.
+        gone: keys of images that have no picture any more.
+    """
+    with committing(root / FILE):
+        try:
+            listed = read_record(root / FILE, ContentsRecord)
+        except (FileNotFoundError, DamagedError):
+            listed = _found(root)
+        entries = dict(listed.splits)
+        for name in splits:
+            record = current_record(root / "examples" / name)
+            if record is not None:
+                entries[name] = _split_entry(record)
+        shown = {**listed.thumbnails, **(pictures or {})}
+        for key in gone:
+            shown.pop(key, None)
+        content = encode_record(ContentsRecord(entries, shown))
+        path = root / FILE
+        if not path.is_file() or path.read_bytes() != content:
+            write_file(path, content)
+
+
+def _found(root: Path) -> ContentsRecord:
+    splits = {}
+    for name, folder in split_folders(root).items():
+        with suppress(CacheError):
+            record = current_record(folder)
+            if record is not None:
+                splits[name] = _split_entry(record)
+    files = sorted((root / THUMBNAILS).glob("[0-9a-f]*.jpg"))
+    return ContentsRecord(splits, {path.stem: picture_entry(path.read_bytes()) for path in files})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -44,18 +42,3 @@ def raw_rows(stored: torch.Tensor) -> npt.NDArray[Any]:
     if stored.dtype == torch.bfloat16:
         return stored.view(torch.int16).numpy().view(np.uint16)
     return stored.numpy()
-
-
-def map_tensor(path: Path, *, offset: int, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """A tensor over bytes of a file, mapped, not read; writing to it never reaches the file."""
-    import torch
-
-    count = int(np.prod(shape, dtype=np.int64))
-    if count == 0:
-        return torch.empty(shape, dtype=torch_type(dtype))
-    with open(path, "rb") as file:
-        # ACCESS_COPY: torch wants writable memory, and a private mapping cannot harm the file
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    return torch.frombuffer(mapped, dtype=torch_type(dtype), count=count, offset=offset).reshape(
-        shape
-    )

@@ -14,6 +14,8 @@ Each message is one line: what failed, where, found against expected, and what t
 
 from __future__ import annotations
 
+import errno
+
 
 class UserError(Exception):
     """Base of every error that a user can mend; each line of its text is one error."""
@@ -47,3 +49,15 @@ class KeyNotFoundError(CacheError, KeyError):
 
 class RefusedError(CacheError):
     """A setting differs from the one that the table was begun with."""
+
+
+_SHORTAGES = {
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EDQUOT,
+    errno.EAGAIN,
+}  # fmt: skip
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether memory, file handles or disk ran out: that says nothing about the file that was being
+    read, which is then neither damaged nor unreadable."""
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) in _SHORTAGES

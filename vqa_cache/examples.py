@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vqa_cache import arrays
+from vqa_cache.commit import cache_root, committing
+from vqa_cache.consistency import check_edges, check_positions, check_texts
 from vqa_cache.containers import ArrayLayout, lay_out
-from vqa_cache.contents import check_edges, check_positions, check_texts
 from vqa_cache.errors import DamagedError
 from vqa_cache.keys import Keys, canonical_json
+from vqa_cache.reading import read_array
 from vqa_cache.records.record import encode_record
 from vqa_cache.records.split import Skipped, SplitRecord, read_split_record
-from vqa_cache.system.durable import create_file, publish, removed_on_error, temporary_path
+from vqa_cache.records.stored import Stored
+from vqa_cache.system.durable import Workspace, make_folder, put_in_place, sync_tree, write_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,22 +107,21 @@ class Split:
 
 
 def current_record(folder: Path) -> SplitRecord | None:
-    """The record of the highest valid generation in a split's folder. Raises NewerFormatError."""
-    return _first_valid(_generations(folder))
+    """The record of a split's newest generation; None where there is none.
+
+    Raises:
+        DamagedError: it is damaged, or belongs to another split: an older generation is not what
+            was asked for.
+        NewerFormatError: a newer version wrote it.
+    """
+    newest = newest_generation(folder)
+    return read_split_record(folder / f"{newest:06d}.json") if newest else None
 
 
-def _generations(folder: Path) -> list[Path]:
-    """The record files of a split's folder, newest first."""
-    return sorted(
-        (path for path in folder.glob("[0-9]*.json") if path.stem.isdecimal()), reverse=True
-    )
-
-
-def _first_valid(paths: list[Path]) -> SplitRecord | None:
-    for path in paths:
-        with suppress(DamagedError):
-            return read_split_record(path)
-    return None
+def newest_generation(folder: Path) -> int:
+    """The highest generation that has a record file, valid or not; 0 for none."""
+    stems = [path.stem for path in folder.glob("[0-9]*.json")]
+    return max((int(stem) for stem in stems if stem.isdecimal()), default=0)
 
 
 def write_split(
@@ -134,7 +136,7 @@ def write_split(
     """Commit the columns of a split as its next generation; False, and nothing written, if the
     current generation already says the same and its columns are undamaged.
 
-    Of several writers at once one gets a generation; the others look again at what it wrote.
+    What is damaged is replaced under its own number. Of several writers one comes after the other.
 
     Args:
         folder: `<cache>/examples/<dataset>/<split>`.
@@ -142,54 +144,72 @@ def write_split(
     """
     said = {"annotated": annotated, "limit": limit, "skipped": [one.as_json() for one in skipped]}
     content = _content(columns, said)
-    folder.mkdir(parents=True, exist_ok=True)
-    while True:
-        generations = _generations(folder)  # once: a record may appear at any time
-        current = _first_valid(generations)
-        same = current is not None and current.content == content
-        if same and current is not None:
-            same = not any(arrays.check_files(folder, current, content=True))
-        if same:
-            return False
-        made = _write_columns(
-            folder / f"{int(generations[0].stem) + 1 if generations else 1:06d}.h5",
-            columns,
-            examples=examples,
-            annotated=annotated,
-            limit=limit,
-            skipped=tuple(skipped),
-            content=content,
-        )
-        if create_file(folder / f"{made.generation:06d}.json", encode_record(made)):
-            return True
+    make_folder(folder, cache_root(folder))
+    if _is_there(folder, content):
+        return False
+    with Workspace(folder / "columns.h5") as unfinished:
+        stored = _write_columns(unfinished, columns)
+        sync_tree(unfinished)
+        with committing(folder):
+            if _is_there(folder, content):  # another writer's, by now
+                return False
+            generation = _generation(folder, content, stored)
+            record = SplitRecord(
+                dataset=folder.parent.name,
+                split=folder.name,
+                generation=generation,
+                examples=examples,
+                annotated=annotated,
+                limit=limit,
+                content=content,
+                skipped=tuple(skipped),
+                files=(replace(stored.files[0], path=f"{generation:06d}.h5"),),
+                arrays=stored.arrays,
+            )
+            put_in_place(unfinished, folder / record.files[0].path)
+            write_file(folder / f"{generation:06d}.json", encode_record(record))
+    return True
 
 
-def _write_columns(final: Path, columns: Columns, **said: Any) -> SplitRecord:
-    """Publish the columns of one generation; the record that is to commit them.
+def _valid(folder: Path) -> SplitRecord | None:
+    with suppress(DamagedError):
+        return current_record(folder)
+    return None
 
-    Args:
-        said: fields of the record.
-    """
+
+def _is_there(folder: Path, content: str) -> bool:
+    """Whether the current generation holds this content, undamaged."""
+    record = _valid(folder)
+    return (
+        record is not None
+        and record.content == content
+        and not any(arrays.check_files(folder, record, content=True))
+    )
+
+
+def _generation(folder: Path, content: str, stored: Stored) -> int:
+    """The number under which columns are written: that of a damaged generation that nobody can
+    read, or that these columns mend; otherwise the next one."""
+    newest, record = newest_generation(folder), _valid(folder)
+    if newest and record is None:
+        return newest
+    if record is not None and record.content == content:
+        was, made = record.files[0], stored.files[0]
+        if (was.bytes, was.xxh3_128) == (made.bytes, made.xxh3_128):
+            return newest
+    return newest + 1
+
+
+def _write_columns(path: Path, columns: Columns) -> Stored:
     layouts = [
         ArrayLayout(name, str(column.dtype), column.shape, _dimensions(name, column))
         for name, column in sorted(columns.items())
     ]
-    temporary = temporary_path(final)
-    with removed_on_error(temporary):
-        extents = lay_out(temporary, "hdf5", layouts)
-        for layout in layouts:
-            if layout.bytes:
-                arrays.fill(temporary, extents[layout.name].offset, columns[layout.name])
-        stored = arrays.describe(temporary, final.name, layouts, extents)
-        publish(temporary, final)
-    return SplitRecord(
-        dataset=final.parent.parent.name,
-        split=final.parent.name,
-        generation=int(final.stem),
-        files=stored.files,
-        arrays=stored.arrays,
-        **said,
-    )
+    extents = lay_out(path, "hdf5", layouts)
+    for layout in layouts:
+        if layout.bytes:
+            arrays.fill(path, extents[layout.name].offset, columns[layout.name])
+    return arrays.describe(path, path.name, layouts, extents)
 
 
 def _dimensions(name: str, column: Column) -> tuple[str, ...]:
@@ -210,7 +230,7 @@ def read_split(folder: Path, record: SplitRecord) -> Split:
     record, or positions and offsets in it lead nowhere."""
 
     def column(name: str) -> Column:
-        return arrays.read_array(folder, record, name)
+        return read_array(folder, record, name)
 
     def what(name: str) -> str:
         return f"{folder / record.path(name)}: {name}"

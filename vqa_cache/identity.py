@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from vqa_cache.cache import Cache
 from vqa_cache.errors import DamagedError
-from vqa_cache.records.record import encode_record, read_record
+from vqa_cache.records.record import encode_record
 from vqa_cache.records.table import Identity, SpecRecord, TableRecord, TableSettings
+from vqa_cache.seal import FILE as SEAL
+from vqa_cache.seal import read_spec
 from vqa_cache.spec import EncoderSpec
-from vqa_cache.system.durable import create_file, write_file
+from vqa_cache.system.durable import create_file, make_folder, write_file
 from vqa_cache.table import Table
 
 if TYPE_CHECKING:
@@ -48,9 +50,11 @@ def begin_table(
     record = TableRecord.make(identity, label, spec.portable(), settings)
     folder = cache.path / "tables" / record.name
     for part in ("specs", "shards", "records"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+        make_folder(folder / part, cache.path)
     create_file(folder / "table.json", encode_record(record))
     cache.__dict__.pop("tables", None)
+    if not (folder / SEAL).exists():
+        Table(folder).seal()
     return Table(folder)
 
 
@@ -59,7 +63,7 @@ def add_spec(table: Table, spec: EncoderSpec) -> None:
     stored = spec.portable()
     path = table.folder / "specs" / stored.file_name
     try:
-        read_record(path, SpecRecord)
+        read_spec(path, table.record)
     except (FileNotFoundError, DamagedError):
-        path.parent.mkdir(exist_ok=True)
-        write_file(path, encode_record(SpecRecord(stored)))
+        make_folder(path.parent, table.folder)
+        write_file(path, encode_record(SpecRecord(stored, table.id)))

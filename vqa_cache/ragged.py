@@ -12,6 +12,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
 
+    from vqa_cache.reading import ArrayReader
+
 Whole = npt.NDArray[np.int64]
 
 
@@ -30,13 +32,13 @@ class Spans:
     count: Whole
 
     def gather(
-        self, rows: Whole, mapped: Callable[[int], torch.Tensor], empty: torch.Tensor
+        self, rows: Whole, stored: Callable[[int], ArrayReader], empty: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens of several rows, joined.
 
         Args:
             rows: int64 [n].
-            mapped: all tokens of a shard [tokens, *row_shape].
+            stored: all tokens of a shard [tokens, *row_shape].
             empty: a tensor of the result's type and shape, without tokens [0, *row_shape].
 
         Returns:
@@ -48,10 +50,10 @@ class Spans:
         out = empty.new_empty((int(edges[-1]), *empty.shape[1:]))
         shard = self.shard[rows]
         for number in np.unique(shard):
-            source = mapped(int(number))
+            tokens = stored(int(number))
             for place in np.flatnonzero(shard == number).tolist():
                 first, count = int(self.first[rows[place]]), int(self.count[rows[place]])
-                out[edges[place] : edges[place + 1]] = source[first : first + count]
+                out[edges[place] : edges[place + 1]] = tokens.between(first, first + count)
         return out, torch.from_numpy(edges)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqa_cache import arrays
+from vqa_cache.commit import committing
 from vqa_cache.containers import SUFFIX, ArrayLayout, Extent, lay_out
 from vqa_cache.dtypes import numpy_type
 from vqa_cache.errors import DamagedError
@@ -17,7 +20,14 @@ from vqa_cache.keys import KEY_BYTES, pack_keys
 from vqa_cache.records.record import encode_record
 from vqa_cache.records.shard import Failure, ShardRecord, read_shard_record
 from vqa_cache.records.table import TableRecord
-from vqa_cache.system.durable import publish, remove, removed_on_error, temporary_path, write_file
+from vqa_cache.system.durable import (
+    Workspace,
+    make_folder,
+    put_in_place,
+    remove,
+    sync_tree,
+    write_file,
+)
 
 ROWS_PER_SHARD = {"image": 1024, "text": 16384}  # of a new table, unless asked otherwise
 _FEATURE_AXES = {1: ("feature",), 2: ("token", "feature")}
@@ -60,18 +70,31 @@ class ShardWriter:
         self.failed: dict[int, str] = {}  # planned positions without a row -> why
         self.truncated = 0  # texts that the encoder cut
         self._final = folder / "shards" / (name + SUFFIX[table.container])
-        self.temporary = temporary_path(self._final)
+        for part in ("shards", "records"):  # one of them may have been lost
+            make_folder(folder / part, folder)
+        self._workspace = Workspace(self._final)
         self._row_bytes = self._rows_layout(1).bytes  # of one token, in a ragged table
         self._waiting: dict[int, tuple[int, int]] = {}  # ragged: position -> offset, bytes
         self._end = 0  # of what waits
-        for part in ("shards", "records"):  # one of them may have been lost
-            (folder / part).mkdir(exist_ok=True)
-        if table.ragged:
-            remove(self.temporary)
-            self.temporary.touch()
-            self._extents = {"rows": Extent("", 0)}
-        else:
-            self._lay_out(len(planned), len(planned))
+        with self.abandoned_on_error():
+            if table.ragged:
+                self._unfinished.touch()
+                self._extents = {"rows": Extent("", 0)}
+            else:
+                self._lay_out(len(planned), len(planned))
+
+    @property
+    def _unfinished(self) -> Path:
+        return self._workspace.path
+
+    @contextmanager
+    def abandoned_on_error(self) -> Iterator[None]:
+        """Delete what was written when the block raises: a full disk is not filled for good."""
+        try:
+            yield
+        except BaseException:
+            self.abandon()
+            raise
 
     def _rows_layout(self, rows: int) -> ArrayLayout:
         shape = self.table.row_shape
@@ -80,7 +103,6 @@ class ShardWriter:
 
     def _lay_out(self, rows: int, tokens: int) -> None:
         """Args: tokens: of all rows together; as many as rows unless the table is ragged."""
-        remove(self.temporary)
         self._layouts = [
             self._rows_layout(tokens),
             ArrayLayout("keys", "uint8", (rows, KEY_BYTES), ("row", "key_byte")),
@@ -93,15 +115,14 @@ class ShardWriter:
                 ArrayLayout("texts", "uint8", (size,), ("text_byte",)),
                 ArrayLayout("text_offsets", "int64", (rows + 1,), ("row_edge",)),
             ]
-        with removed_on_error(self.temporary):
-            self._extents = lay_out(self.temporary, self.table.container, self._layouts)
+        self._extents = lay_out(self._unfinished, self.table.container, self._layouts)
 
     def _kept(self) -> list[int]:
         return [i for i in range(len(self.planned)) if i not in self.failed]
 
     def _place(self, array: str) -> tuple[Path, int]:
         extent = self._extents[array]
-        return self.temporary / extent.file if extent.file else self.temporary, extent.offset
+        return self._unfinished / extent.file if extent.file else self._unfinished, extent.offset
 
     def write(
         self, positions: list[int], rows: npt.NDArray[Any], lengths: list[int] | None = None
@@ -142,7 +163,7 @@ class ShardWriter:
             arrays.fill(file, offset + position * self._row_bytes, row)
 
     def _wait(self, positions: list[int], rows: npt.NDArray[Any], lengths: list[int]) -> None:
-        arrays.fill(self.temporary, self._end, rows)
+        arrays.fill(self._unfinished, self._end, rows)
         for position, length in zip(positions, lengths, strict=True):
             self._waiting[position] = self._end, length * self._row_bytes
             self._end += length * self._row_bytes
@@ -150,31 +171,32 @@ class ShardWriter:
     def commit(self) -> ShardRecord:
         """Finish, publish and record the shard; the commit record. If another writer has committed
         it meanwhile, this copy is dropped and the other's record returned."""
-        path = self.folder / "records" / f"{self.name}.json"
-        with removed_on_error(self.temporary):
-            made = self._finish()
-            try:
-                record = read_shard_record(path, self.table)
-            except (FileNotFoundError, DamagedError):
-                publish(self.temporary, self._final)
-                write_file(path, encode_record(made))
-                return read_shard_record(path, self.table)
-        self.abandon()
-        return record
+        with closing(self._workspace):
+            return commit_shard(self.folder, self.table, self._finish(), self._unfinished)
 
     def repair(self, record: ShardRecord) -> None:
-        """Publish the shard in place of a damaged one with this commit record.
+        """Put files of the shard in place of those that differ from this commit record, which
+        stays.
 
         Raises:
             DamagedError: the bytes made now differ from those recorded; nothing was replaced.
         """
-        with removed_on_error(self.temporary):
+        with closing(self._workspace):
             if self._finish().files != record.files:
                 raise DamagedError(
                     f"shard {self.name} of {self.table.name}: encoded again it differs from its "
                     "record (another machine, thread count or library?); it was left as it is"
                 )
-            publish(self.temporary, self._final)
+            sync_tree(self._unfinished)
+            with committing(self.folder):
+                if self._unfinished.is_dir() and not self._final.is_dir():
+                    put_in_place(self._unfinished, self._final)
+                for file in record.files:
+                    final = self.folder / file.path
+                    if arrays.check_file(self.folder, file, content=True):
+                        make_folder(final.parent, self.folder)
+                        inner = final.relative_to(self._final)
+                        put_in_place(self._unfinished / inner, final)
 
     def _finish(self) -> ShardRecord:
         kept = self._kept()
@@ -192,7 +214,7 @@ class ShardWriter:
             self._fill("texts", columns["text_bytes"])
             self._fill("text_offsets", columns["text_offsets"])
         stored = arrays.describe(
-            self.temporary, f"shards/{self._final.name}", self._layouts, self._extents
+            self._unfinished, f"shards/{self._final.name}", self._layouts, self._extents
         )
         return ShardRecord(
             table=self.table.id,
@@ -208,7 +230,7 @@ class ShardWriter:
 
     def abandon(self) -> None:
         """Delete what was written."""
-        remove(self.temporary)
+        self._workspace.close()
 
     def _fill(self, array: str, data: npt.NDArray[Any]) -> None:
         if data.size:
@@ -217,16 +239,37 @@ class ShardWriter:
     def _lay_out_again(self, spans: list[tuple[int, int]], tokens: int) -> None:
         """Lay the shard out for the rows that it holds, its size being fixed when laid out, and
         copy them: (offset, bytes) of each in the file as it was."""
-        before, (file, _) = self.temporary, self._place("rows")
-        old = before.with_name(before.name + "-before")
+        before, (file, _) = self._unfinished, self._place("rows")
+        old = before.with_name("before")
         before.rename(old)
-        with removed_on_error(old):
-            self._lay_out(len(spans), tokens)
-            target, start = self._place("rows")
-            for offset, size in _runs(spans):
-                arrays.copy_range(old / file.relative_to(before), offset, size, target, start)
-                start += size
+        self._lay_out(len(spans), tokens)
+        target, start = self._place("rows")
+        for offset, size in _runs(spans):
+            arrays.copy_range(old / file.relative_to(before), offset, size, target, start)
+            start += size
         remove(old)
+
+
+def commit_shard(
+    folder: Path, table: TableRecord, record: ShardRecord, unfinished: Path
+) -> ShardRecord:
+    """Put a whole shard in place and record it; the record that holds, which is another writer's
+    where that came first.
+
+    Args:
+        folder: the table's.
+        unfinished: the shard's file or folder, in a workspace.
+    """
+    path = folder / "records" / f"{record.shard}.json"
+    sync_tree(unfinished)
+    with committing(folder):
+        try:
+            return read_shard_record(path, table)
+        except (FileNotFoundError, DamagedError):  # what lies under its name is left over
+            name = record.shard + SUFFIX[record.container]
+            put_in_place(unfinished, folder / "shards" / name)
+            write_file(path, encode_record(record))
+    return record
 
 
 def _runs(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -11,19 +10,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vqa_cache.arrays import check_files, read_array, read_texts
-from vqa_cache.contents import check_edges, check_texts
-from vqa_cache.dtypes import map_tensor, torch_type
-from vqa_cache.errors import CacheError, DamagedError, KeyNotFoundError
+from vqa_cache import seal
+from vqa_cache.arrays import read_texts
+from vqa_cache.commit import committing
+from vqa_cache.consistency import check_edges, check_texts
+from vqa_cache.dtypes import torch_type
+from vqa_cache.errors import CacheError, KeyNotFoundError
 from vqa_cache.key_index import KeyIndex, first_occurrences
 from vqa_cache.keys import KEY_BYTES, Keys, pack_keys, text_key, unpack_keys
 from vqa_cache.ragged import Spans, Whole, pad, spans
-from vqa_cache.reading import read_checked
-from vqa_cache.records.record import encode_record, read_record
-from vqa_cache.records.shard import SealRecord, ShardRecord, check_membership, read_shard_record
-from vqa_cache.records.table import SpecRecord, StoredSpec, TableRecord
-from vqa_cache.system.durable import is_temporary, write_file
-from vqa_cache.withdrawals import withdrawn_keys
+from vqa_cache.reading import ArrayReader, memory_of, read_all, read_array
+from vqa_cache.records.record import Record
+from vqa_cache.records.shard import SealRecord, ShardRecord
+from vqa_cache.records.table import StoredSpec
+from vqa_cache.withdrawals import withdraw
 
 if TYPE_CHECKING:
     import torch
@@ -43,15 +43,10 @@ class Table:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises DamagedError or NewerFormatError when the table's record is not valid."""
+        """Raises FileNotFoundError, DamagedError or NewerFormatError where neither the table's own
+        record nor its seal tells what it is."""
         self.folder = folder
-        try:
-            self.record = read_record(folder / "table.json", TableRecord)
-        except DamagedError as error:
-            raise DamagedError(
-                f"{error}; restore the file from a copy, or delete the table's folder and run "
-                "stage 1 again"
-            ) from error
+        self.record = seal.table_record(folder)
         self.name = self.record.name
         self.id = self.record.id
         self.modality = self.record.modality
@@ -60,51 +55,52 @@ class Table:
         self.dtype = self.record.dtype
 
     @cached_property
+    def _sealed(self) -> SealRecord:
+        return seal.valid_seal(self.folder, self.record)
+
+    @cached_property
     def shards(self) -> list[ShardRecord]:
-        """Valid commit records in the order of their names. An invalid one counts as absent;
-        `vqa-cache verify` reports it. Raises NewerFormatError."""
-        names = self._record_names()
-        sealed = self._sealed(names)
-        if sealed is not None:
-            return [sealed[name] for name in names]
-        return self._unsealed(names)
+        """Commit records in the order of their names: those that the seal lists, and other valid
+        ones. An invalid one counts as absent; `vqa-cache verify` reports it. Raises
+        NewerFormatError."""
+        return [record for _, record in sorted(seal.commit_records(*self._listed).items())]
 
-    def _unsealed(self, names: list[str]) -> list[ShardRecord]:
-        records = []
-        for name in names:
-            with suppress(DamagedError):
-                path = self.folder / "records" / f"{name}.json"
-                records.append(read_shard_record(path, self.record))
-        return records
+    @property
+    def _listed(self) -> tuple[Path, SealRecord]:
+        return self.folder, self._sealed
 
-    def read_records(self) -> None:
-        """Forget what is known and read the records themselves, which a seal may hide the damage
-        of: for writers, before they plan."""
-        for cached in ("_live", "_index", "_spans", "failed", "withdrawn"):
-            self.__dict__.pop(cached, None)
-        self.__dict__["shards"] = self._unsealed(self._record_names())
+    def restore_records(self) -> None:
+        """For writers, before they plan: write again what the seal lists and is missing or damaged,
+        forget what was known and read the records themselves."""
+        with committing(self.folder):
+            self._restore()
 
-    def _record_names(self) -> list[str]:
-        return sorted(
-            path.stem for path in (self.folder / "records").glob("*.json") if not is_temporary(path)
-        )
-
-    def _sealed(self, names: list[str]) -> Mapping[str, ShardRecord] | None:
-        path = self.folder / "seal.json"
-        try:
-            records = read_record(path, SealRecord).records
-            for name, record in records.items():
-                check_membership(record, name, self.record, str(path))
-        except (FileNotFoundError, CacheError):  # damaged, or of a newer version
-            return None  # only an index: the records are the truth
-        return records if sorted(records) == names else None
+    def _restore(self) -> None:
+        seal.restore(self.folder, self.record)
+        for known in ("shards", "_live", "_index", "_spans", "_stored", "failed", "withdrawn"):
+            self.__dict__.pop(known, None)
+        self.__dict__["_sealed"] = seal.empty_seal(self.record)
 
     def seal(self) -> None:
-        """Write the seal over the records as they stand, if it is not up to date."""
-        self.read_records()
-        records = {record.shard: record for record in self.shards}
-        if self._sealed(self._record_names()) != records:
-            write_file(self.folder / "seal.json", encode_record(SealRecord(records)))
+        """Write the seal over everything that was ever committed, if it is not up to date."""
+        with committing(self.folder):
+            self._restore()
+            whole = SealRecord(
+                self.record,
+                {record.shard: record for record in self.shards},
+                seal.withdrawal_records(*self._listed),
+                seal.spec_records(*self._listed),
+            )
+            seal.write_seal(self.folder, whole)
+
+    def withdraw(self, keys: Iterable[bytes], reason: str) -> None:
+        """Commit that rows with these keys are served no more, nor encoded again.
+
+        Args:
+            reason: told where rows are missed; no part of it may belong to one machine.
+        """
+        withdraw(self.folder, self.id, keys, reason)
+        self.seal()
 
     @cached_property
     def _live(self) -> tuple[Keys, Whole, Whole]:
@@ -125,10 +121,22 @@ class Table:
         """Keys of all rows, uint8 [rows, 16], in the table's row order."""
         return self._live[0]
 
+    def listed_records(self) -> dict[str, Mapping[str, Record]]:
+        """Withdrawals and specs by the folder that they belong in, and by name. Raises DamagedError
+        where a withdrawal is not valid."""
+        return {
+            seal.WITHDRAWN: seal.withdrawal_records(*self._listed),
+            "specs": seal.spec_records(*self._listed),
+        }
+
     @cached_property
     def withdrawn(self) -> dict[bytes, str]:
         """Keys that are served no more -> why. Raises DamagedError where a record of them is."""
-        return withdrawn_keys(self.folder, self.id)
+        found: dict[bytes, str] = {}
+        for _, record in sorted(seal.withdrawal_records(*self._listed).items()):
+            for key in record.split_keys():
+                found.setdefault(key, f"withdrawn: {record.reason}")
+        return found
 
     @cached_property
     def failed(self) -> dict[bytes, str]:
@@ -175,25 +183,21 @@ class Table:
         """Row of each key [n, 16] -> int64 [n]; -1 where the table has none."""
         return self._index.find(keys)
 
-    def mapped(self, number: int) -> torch.Tensor:
-        """All rows of one shard [rows, *row_shape], mapped from its file; of a ragged table all
-        tokens [tokens, *row_shape], of which row i has `offsets(number)[i:i + 2]`.
+    def stored(self, number: int) -> ArrayReader:
+        """The rows of one shard, checked wherever they are asked for; of a ragged table its tokens,
+        of which row i has `offsets(number)[i:i + 2]`."""
+        if number not in self._stored:
+            self._stored[number] = ArrayReader(self.folder, self.shards[number], "rows")
+        return self._stored[number]
 
-        Raises:
-            DamagedError: the file is missing or too short.
-        """
-        record = self.shards[number]
-        for problem in check_files(self.folder, record, content=False):
-            raise DamagedError(
-                f"table {self.name}: {problem}; mend it: python -m precompute ... --repair"
-            )
-        array = record.arrays["rows"]
-        return map_tensor(
-            self.folder / record.path("rows"),
-            offset=array.offset,
-            dtype=self.dtype,
-            shape=array.shape,
-        )
+    @cached_property
+    def _stored(self) -> dict[int, ArrayReader]:
+        return {}
+
+    def mapped(self, number: int) -> torch.Tensor:
+        """All rows of one shard [rows, *row_shape], of a ragged table all tokens [tokens,
+        *row_shape], mapped from its file and checked. Raises DamagedError."""
+        return self.stored(number).mapped()
 
     def offsets(self, number: int) -> Whole:
         """Where the rows of one shard of a ragged table begin and end among its tokens, int64
@@ -206,11 +210,11 @@ class Table:
 
     def tensor(self) -> torch.Tensor:
         """All rows [rows, *row_shape] in the stored type: mapped where one shard holds them all in
-        order, otherwise read once into memory.
+        order, otherwise read once into memory. They are checked against their record either way.
 
         Raises:
             CacheError: the table is ragged: `mapped` and `offsets` give its shards one by one.
-            DamagedError: as `read` and `mapped` do.
+            DamagedError: as `read` does.
         """
         if len(self.shards) == 1 and len(self) == self.shards[0].rows and not self.ragged:
             return self.mapped(0)
@@ -238,19 +242,23 @@ class Table:
         for number, (first, last) in enumerate(pairwise(edges)):
             record = self.shards[number]
             if last - first == record.rows:
-                pieces.append((record, rows[first:last]))
+                pieces.append((self.stored(number), memory_of(rows[first:last])))
             elif last > first:  # some of its rows are served from another shard, or withdrawn
                 whole = torch.empty((record.rows, *self.row_shape), dtype=rows.dtype)
-                read_checked(self.folder, [(record, whole)])
+                read_all([(self.stored(number), memory_of(whole))])
                 rows[first:last] = whole[torch.from_numpy(row[first:last])]
-        read_checked(self.folder, pieces)
+        read_all(pieces)
         return rows
 
     def rows(self, keys: Sequence[str | bytes]) -> torch.Tensor:
-        """Rows of several keys [len(keys), *row_shape], in their order. Raises KeyNotFoundError.
+        """Rows of several keys [len(keys), *row_shape], in their order.
 
         Rows of a ragged table are filled up with zeros to the longest of them, [len(keys), longest,
         *row_shape]; `ragged_rows` gives them without.
+
+        Raises:
+            KeyNotFoundError: a key has no row.
+            DamagedError: a block that holds some of them differs from its checksum.
         """
         import torch
 
@@ -261,19 +269,18 @@ class Table:
         out = torch.empty((len(index), *self.row_shape), dtype=torch_type(self.dtype))
         for number in np.unique(shard[index]):
             here = np.flatnonzero(shard[index] == number)
-            out[torch.from_numpy(here)] = self.mapped(int(number))[
-                torch.from_numpy(row[index[here]])
-            ]
+            chosen = torch.from_numpy(row[index[here]])
+            out[torch.from_numpy(here)] = self.stored(int(number)).rows(chosen)
         return out
 
     def ragged_rows(self, keys: Sequence[str | bytes]) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of several keys of a ragged table: their tokens joined [tokens, *row_shape], and
-        int64 offsets [len(keys) + 1], row i having tokens[offsets[i]:offsets[i + 1]]. Raises
-        KeyNotFoundError."""
+        int64 offsets [len(keys) + 1], row i having tokens[offsets[i]:offsets[i + 1]]. Raises as
+        `rows` does."""
         import torch
 
         empty = torch.empty((0, *self.row_shape), dtype=torch_type(self.dtype))
-        return self._spans.gather(self._found(keys), self.mapped, empty)
+        return self._spans.gather(self._found(keys), self.stored, empty)
 
     def _found(self, keys: Sequence[str | bytes]) -> Whole:
         """Row of each key. Raises KeyNotFoundError."""
@@ -325,12 +332,7 @@ class Table:
 
     def specs(self) -> list[StoredSpec]:
         """The encoder specs that resolved to this table; an invalid record counts as absent."""
-        found = []
-        for path in sorted((self.folder / "specs").glob("*.json")):
-            if not is_temporary(path):
-                with suppress(DamagedError):
-                    found.append(read_record(path, SpecRecord).spec)
-        return found
+        return [record.spec for _, record in sorted(seal.spec_records(*self._listed).items())]
 
     def __repr__(self) -> str:
         return f"<Table {self.name}: {len(self)} rows {self.record.shown_shape}>"

@@ -7,17 +7,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vqa_cache.contents import list_contents, picture_path
 from vqa_cache.errors import CacheError, DamagedError
 from vqa_cache.keys import image_key, text_key
-from vqa_cache.records.names import HEX_32
 from vqa_cache.records.record import encode_record, read_record
 from vqa_cache.records.shard import WithdrawalRecord
-from vqa_cache.system.durable import remove, write_file
+from vqa_cache.records.table import TableRecord
+from vqa_cache.system.durable import make_folder, remove, write_file
 
 if TYPE_CHECKING:
     from vqa_cache.cache import Cache
 
-_FOLDER = "withdrawn"
+FOLDER = "withdrawn"
 _KEY = re.compile(r"[0-9a-fA-F]{32}")
 
 
@@ -29,8 +30,8 @@ def withdraw(folder: Path, table_id: str, keys: Iterable[bytes], reason: str) ->
         reason: told where stage 1 or 2 misses the rows; no part of it may belong to one machine.
     """
     record = WithdrawalRecord.make(table_id, keys, reason)
-    (folder / _FOLDER).mkdir(exist_ok=True)
-    write_file(folder / _FOLDER / record.file_name, encode_record(record))
+    make_folder(folder / FOLDER, folder)
+    write_file(folder / FOLDER / record.file_name, encode_record(record))
 
 
 def chosen_keys(
@@ -62,20 +63,6 @@ def chosen_keys(
     return found
 
 
-def withdrawn_keys(folder: Path, table_id: str) -> dict[bytes, str]:
-    """Withdrawn keys -> why.
-
-    Raises:
-        DamagedError: a record of them is not valid: its rows would come back unseen.
-    """
-    found: dict[bytes, str] = {}
-    for path in withdrawal_paths(folder):
-        record = read_withdrawal(path, table_id)
-        for key in record.split_keys():
-            found.setdefault(key, f"withdrawn: {record.reason}")
-    return found
-
-
 def withdrawn_images(cache: Cache) -> set[bytes]:
     """Keys of images that any table of a cache withdrew. Raises DamagedError."""
     tables = [table for table in cache.tables.values() if table.modality == "image"]
@@ -84,29 +71,28 @@ def withdrawn_images(cache: Cache) -> set[bytes]:
 
 def drop_thumbnails(cache: Cache) -> None:
     """Delete the small pictures of withdrawn images, which none may have. Raises DamagedError."""
-    for key in withdrawn_images(cache):
-        if picture := cache.thumbnail(key.hex()):
-            remove(picture)
+    gone = [key.hex() for key in withdrawn_images(cache)]
+    for key in gone:
+        remove(picture_path(cache.path, key))
+    list_contents(cache.path, gone=gone)
 
 
-def withdrawal_paths(folder: Path) -> list[Path]:
-    """The withdrawal records of a table, valid or not; other files in their folder are none."""
-    return sorted(path for path in (folder / _FOLDER).glob("*.json") if HEX_32.fullmatch(path.stem))
-
-
-def read_withdrawal(path: Path, table_id: str) -> WithdrawalRecord:
-    """A withdrawal record of a table. Raises DamagedError, NewerFormatError."""
+def read_withdrawal(path: Path, table: TableRecord) -> WithdrawalRecord:
+    """A withdrawal record of a table. Raises FileNotFoundError, DamagedError, NewerFormatError."""
     try:
         record = read_record(path, WithdrawalRecord)
-        if path.name != record.file_name:
-            raise DamagedError(f"{path}: its name is not the digest of its table and keys")
-        if record.table != table_id:
-            raise DamagedError(f"{path}: belongs to table {record.table}, expected {table_id}")
+        check_withdrawal(record, path.name, table, path)
     except DamagedError as error:
         raise DamagedError(
             f"{error}; it says which rows are withdrawn: restore it from a copy, or delete it "
             "to serve them again"
         ) from error
-    except OSError as error:
-        raise CacheError(f"{path}: cannot be read ({error.strerror})") from error
     return record
+
+
+def check_withdrawal(record: WithdrawalRecord, name: str, table: TableRecord, where: Path) -> None:
+    """Raises DamagedError where a withdrawal record is not that of a file of this table."""
+    if name != record.file_name:
+        raise DamagedError(f"{where}: {name}: its name is not the digest of its table and keys")
+    if record.table != table.id:
+        raise DamagedError(f"{where}: {name}: belongs to table {record.table}, expected {table.id}")

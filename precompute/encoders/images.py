@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from PIL import Image
 
-from data.images import ImageError, open_image
-from precompute.errors import EncoderError, ItemError
+from data.images import ImageError, is_of_the_file, open_image
+from precompute.errors import EncoderError, ItemError, ShortageError
 from vqa_cache.spec import EncoderSpec
 
 Transform = Callable[[Image.Image], torch.Tensor]
@@ -27,13 +27,16 @@ def pixels_of(path: str, transform: Transform) -> torch.Tensor:
     """A picture as an encoder takes it, float32 [3, height, width].
 
     Raises:
-        ItemError: it cannot be decoded, or not be preprocessed, as when no memory is left for it.
+        ItemError: it cannot be decoded, or not be preprocessed.
+        ShortageError: memory, file handles or the disk failed, not the file.
     """
     try:
         return transform(open_image(path))
     except ImageError as error:
         raise ItemError(str(error)) from error
     except Exception as error:  # of one picture, whatever a library raises
+        if not is_of_the_file(error):
+            raise ShortageError.of(f"image {path}", error) from error
         reason = " ".join(str(error).split())[:200]
         told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
         raise ItemError(f"cannot be preprocessed ({told})") from error

@@ -109,8 +109,7 @@ def _hold_rows(
     home = residence(config.load, len(used) * width * compute_type.itemsize, device)
     source: torch.Tensor | MappedRows | ReadAhead
     if home is not None:
-        source = table.read() if config.load == "read" else table.tensor()
-        source = source.reshape(len(table), -1)
+        source = table.tensor().reshape(len(table), -1)
     else:
         mapped = MappedRows(table)
         source = mapped if blocks is None else ReadAhead(mapped, blocks)

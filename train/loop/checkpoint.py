@@ -22,7 +22,7 @@ from safetensors.torch import load, save_file
 from train.errors import TrainError
 from train.loop.layout import DESCRIPTION
 from vqa_cache.keys import json_digest
-from vqa_cache.system.durable import naming, publish, removed_on_error, temporary_path
+from vqa_cache.system.durable import Workspace, naming, publish
 
 VERSION = 1
 Tensors = dict[str, torch.Tensor]
@@ -42,8 +42,7 @@ def save_checkpoint(
         description: JSON values; `version`, `shapes`, `files` and `digest` are added.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_path(folder)
-    with removed_on_error(temporary), naming(folder):
+    with naming(folder), Workspace(folder) as temporary:
         temporary.mkdir()
         files = {}
         for file, named in tensors.items():

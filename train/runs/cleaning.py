@@ -16,7 +16,7 @@ from pathlib import Path
 from train.errors import TrainError
 from train.loop.layout import BEST, CHECKPOINTS, FAILURE, RESULT
 from train.runs.records import is_run
-from vqa_cache.system.durable import remove, temporary_path
+from vqa_cache.system.durable import remove_whole
 
 _UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -62,9 +62,7 @@ def take_away(runs: Path, removal: Removal) -> None:
     path = removal.path
     if path.is_symlink() or runs.resolve() not in path.resolve().parents:
         raise TrainError(f"{path} is not inside {runs}: left alone")
-    grave = temporary_path(path)  # no reader sees half a folder
-    os.rename(path, grave)
-    remove(grave)
+    remove_whole(path)
 
 
 def _needless_snapshots(run: Path) -> Iterator[Removal]:

@@ -18,7 +18,7 @@ from vqa_cache.records.fields import Fields
 from vqa_cache.records.names import HEX_32
 from vqa_cache.records.record import Record, read_record, stamped
 from vqa_cache.records.stored import Stored, expect_array, parse_stored
-from vqa_cache.records.table import TableRecord
+from vqa_cache.records.table import SpecRecord, TableRecord
 
 
 @dataclass(frozen=True)
@@ -137,22 +137,6 @@ def check_membership(record: ShardRecord, name: str, table: TableRecord, where: 
 
 
 @dataclass(frozen=True)
-class SealRecord(Record):
-    """All commit records of a table in one, by shard name."""
-
-    format = "vqa-cache/seal"
-
-    records: Mapping[str, ShardRecord]
-
-    @classmethod
-    def parse(cls, fields: Fields) -> Self:
-        return cls({name: ShardRecord.parse(one) for name, one in fields.named("records").items()})
-
-    def as_json(self) -> dict[str, Any]:
-        return {"records": {name: stamped(record) for name, record in self.records.items()}}
-
-
-@dataclass(frozen=True)
 class WithdrawalRecord(Record):
     """Rows that are served no more.
 
@@ -189,6 +173,39 @@ class WithdrawalRecord(Record):
         """Of the record in `withdrawn/`."""
         digest = hashlib.sha256(bytes.fromhex(self.table) + self.keys).hexdigest()
         return f"{digest[:32]}.json"
+
+
+@dataclass(frozen=True)
+class SealRecord(Record):
+    """All that was ever committed to a table in one: its record, and by name its commit records,
+    its withdrawals and the specs that resolved to it."""
+
+    format = "vqa-cache/seal"
+
+    table: TableRecord
+    records: Mapping[str, ShardRecord]
+    withdrawals: Mapping[str, WithdrawalRecord]
+    specs: Mapping[str, SpecRecord]
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Self:
+        return cls(
+            TableRecord.parse(fields.inner("table")),
+            {name: ShardRecord.parse(one) for name, one in fields.named("records").items()},
+            {
+                name: WithdrawalRecord.parse(one)
+                for name, one in fields.named("withdrawals").items()
+            },
+            {name: SpecRecord.parse(one) for name, one in fields.named("specs").items()},
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        kinds = ("records", "withdrawals", "specs")
+        listed = {
+            kind: {name: stamped(record) for name, record in getattr(self, kind).items()}
+            for kind in kinds
+        }
+        return {"table": stamped(self.table), **listed}
 
 
 def _keys(fields: Fields, name: str) -> bytes:

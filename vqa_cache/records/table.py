@@ -120,18 +120,25 @@ class StoredSpec:
 
 @dataclass(frozen=True)
 class SpecRecord(Record):
-    """A spec that resolved to the table."""
+    """A spec that resolved to the table.
+
+    Attributes:
+        table: the table's id; None in the record of an earlier version.
+    """
 
     format = "vqa-cache/spec"
 
     spec: StoredSpec
+    table: str | None = None
 
     @classmethod
     def parse(cls, fields: Fields) -> Self:
-        return cls(StoredSpec.parse(fields.inner("spec")))
+        table = fields.text("table", HEX_32) if "table" in fields else None
+        return cls(StoredSpec.parse(fields.inner("spec")), table)
 
     def as_json(self) -> dict[str, Any]:
-        return {"spec": self.spec.as_json()}
+        belongs = {} if self.table is None else {"table": self.table}
+        return {"spec": self.spec.as_json(), **belongs}
 
 
 @dataclass(frozen=True)

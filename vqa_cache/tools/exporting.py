@@ -17,7 +17,7 @@ from vqa_cache.errors import CacheError
 from vqa_cache.keys import canonical_json, unpack_keys
 from vqa_cache.ragged import Whole
 from vqa_cache.records.record import stamped
-from vqa_cache.system.durable import publish, removed_on_error, temporary_path, write_file
+from vqa_cache.system.durable import Workspace, publish, write_file
 from vqa_cache.table import Table
 from vqa_cache.tools.foreign import pyarrow_parquet
 
@@ -181,8 +181,7 @@ def _write_safetensors(table: Table, folder: Path) -> list[Path]:
 
 def _stream(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Write a file, whole or not at all."""
-    temporary = temporary_path(path)
-    with removed_on_error(temporary):
+    with Workspace(path) as temporary:
         with open(temporary, "wb") as file:
             write(file)
         publish(temporary, path)

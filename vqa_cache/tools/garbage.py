@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from vqa_cache.examples import current_record
 from vqa_cache.keys import KEY_BYTES, unpack_keys
 from vqa_cache.records.names import HEX_32
 from vqa_cache.records.shard import read_shard_record
-from vqa_cache.system.durable import is_temporary, live_writer
+from vqa_cache.system.durable import has_writer, is_temporary
 from vqa_cache.table import Table
 
 _GENERATION = re.compile(r"\d{6,}\.(h5|json)")
@@ -53,15 +54,12 @@ def _candidates(root: Path) -> Iterator[tuple[Path, str]]:
     for folder, folders, files in os.walk(root):
         for name in sorted((*folders, *files)):
             path = Path(folder, name)
-            if is_temporary(path) and not live_writer(path):
+            if is_temporary(path) and not has_writer(path):
                 yield path, "unfinished work"
         folders[:] = sorted(name for name in folders if not is_temporary(name))
-    for shard in _own(root, "tables/*/*/*/*/shards/*"):
-        # one with a damaged record stays: the record may be restored, and repair needs its name
-        record = shard.parent.parent / "records" / f"{shard.stem}.json"
-        ours = HEX_32.fullmatch(shard.stem) and shard.suffix in SUFFIX.values()
-        if ours and not os.path.lexists(record):
-            yield shard, "a shard without a record"
+    for folder in _own(root, "tables/*/*/*/*"):
+        with suppress(CacheError, OSError):  # nothing is known of a damaged table
+            yield from _unrecorded(Table(folder))
     for record in _own(root, "tables/*/*/*/*/records/*.json"):
         yield from _replaced(record)
     for split in _own(root, "examples/*/*"):
@@ -75,6 +73,8 @@ def _replaced(path: Path) -> Iterator[tuple[Path, str]]:
     shards = sorted((folder / "shards").glob(f"{path.stem}.*"))
     try:
         table = Table(folder)
+        if path.stem in {record.shard for record in table.shards}:
+            return  # valid, or the seal lists it and a writer restores it
         known = {*unpack_keys(table.keys), *table.failed}
         keys = [key for shard in shards for key in _keys_in(shard)]
     except (CacheError, OSError, ValueError, KeyError):  # h5py's, where the shard is damaged, too
@@ -111,8 +111,20 @@ def _own(root: Path, pattern: str) -> list[Path]:
     )
 
 
+def _unrecorded(table: Table) -> Iterator[tuple[Path, str]]:
+    sealed = {record.shard for record in table.shards}
+    for shard in _own(table.folder, "shards/*"):
+        # one with a damaged record stays: the record may be restored, and repair needs its name
+        record = table.folder / "records" / f"{shard.stem}.json"
+        ours = HEX_32.fullmatch(shard.stem) and shard.suffix in SUFFIX.values()
+        if ours and not os.path.lexists(record) and shard.stem not in sealed:
+            yield shard, "a shard without a record"
+
+
 def _superseded(split: Path) -> Iterator[tuple[Path, str]]:
-    current = current_record(split)
+    current = None
+    with suppress(DamagedError):  # of the newest one: then the others may be all that is left
+        current = current_record(split)
     for path in sorted(split.iterdir()) if split.is_dir() else []:
         if path.is_symlink() or not _GENERATION.fullmatch(path.name):
             continue

@@ -24,7 +24,6 @@ from vqa_cache.records.names import is_path
 from vqa_cache.records.table import BatchPlan, Canaries, Identity, Modality, TableSettings
 from vqa_cache.shard import ROWS_PER_SHARD, ShardWriter, shard_name
 from vqa_cache.spec import EncoderSpec
-from vqa_cache.system.durable import removed_on_error
 from vqa_cache.table import Table
 from vqa_cache.tools.foreign import FORMATS, Found, Rows, read_ids
 
@@ -247,7 +246,7 @@ def import_table(
     spec = EncoderSpec(FAMILY, encoder, None, tap)
     table = begin_table(cache, identity, encoder, spec, settings)
     add_spec(table, spec)
-    table.read_records()
+    table.restore_records()
     there = {record.shard for record in table.shards}
     for start in range(0, len(items), table.record.rows_per_shard):
         planned = items[start : start + table.record.rows_per_shard]
@@ -261,7 +260,7 @@ def import_table(
 def _write_shard(table: Table, items: Sequence[Item], name: str) -> None:
     texts = [item.text for item in items] if table.modality == "text" else None
     writer = ShardWriter(table.folder, table.record, [item.key for item in items], texts, name)
-    with removed_on_error(writer.temporary):
+    with writer.abandoned_on_error():
         for start in range(0, len(items), _ROWS_AT_ONCE):
             batch = items[start : start + _ROWS_AT_ONCE]
             rows = [_stored(item, item.read(), table.dtype) for item in batch]

@@ -33,7 +33,7 @@ from vqa_cache.records.shard import ShardRecord, WithdrawalRecord
 from vqa_cache.records.split import SplitRecord
 from vqa_cache.records.stored import Stored
 from vqa_cache.records.table import SpecRecord, TableRecord
-from vqa_cache.system.durable import publish, removed_on_error, temporary_path
+from vqa_cache.system.durable import Workspace, make_folder, publish
 
 SCHEMES = ("s3", "gs", "az")
 _CACHE = "CACHE.json"
@@ -131,9 +131,9 @@ class Folder(Place):
         above = [self.root / part for part in Path(path).parents if part.parts]
         if link := next((one for one in above if one.is_symlink()), None):
             raise RefusedError(f"{link}: is a link, expected a folder of the cache; remove it")
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_path(final)
-        with removed_on_error(temporary):
+        exists = next(folder for folder in final.absolute().parents if folder.is_dir())
+        make_folder(final.parent, self.root if self.root.is_dir() else exists)
+        with Workspace(final) as temporary:
             shutil.copyfile(source, temporary)
             publish(temporary, final)
 

@@ -9,40 +9,40 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from vqa_cache.arrays import check_files, file_digest, read_array, read_texts
+from vqa_cache.arrays import check_files, file_digest, read_texts
 from vqa_cache.cache import Cache
+from vqa_cache.commit import committing
 from vqa_cache.containers import SUFFIX, Container
-from vqa_cache.dtypes import numpy_type
+from vqa_cache.contents import (
+    THUMBNAILS,
+    list_contents,
+    picture_path,
+    picture_problem,
+    read_contents,
+)
+from vqa_cache.dtypes import raw_rows
 from vqa_cache.errors import CacheError, DamagedError, RefusedError
 from vqa_cache.examples import current_record
-from vqa_cache.identity import add_spec
 from vqa_cache.keys import unpack_keys
-from vqa_cache.records.names import HEX_32
+from vqa_cache.reading import ArrayReader, read_array
 from vqa_cache.records.record import encode_record
 from vqa_cache.records.shard import ShardRecord
+from vqa_cache.records.split import SplitRecord
 from vqa_cache.records.stored import Stored
-from vqa_cache.shard import ShardWriter
-from vqa_cache.spec import EncoderSpec
+from vqa_cache.shard import ShardWriter, commit_shard
 from vqa_cache.system.durable import (
+    Workspace,
     create_file,
-    publish,
-    removed_on_error,
-    temporary_path,
+    make_folder,
+    put_in_place,
+    sync_tree,
     write_file,
 )
 from vqa_cache.table import Table
-from vqa_cache.withdrawals import (
-    drop_thumbnails,
-    read_withdrawal,
-    withdraw,
-    withdrawal_paths,
-    withdrawn_images,
-)
+from vqa_cache.withdrawals import drop_thumbnails, withdrawn_images
 
 _ROWS_AT_ONCE = 64
 _MAY_DIFFER = {"spec", "environment"}
@@ -68,20 +68,22 @@ def copy_table(source: Table, target: Cache, container: Container | None) -> Cop
         RefusedError: the target has the table, begun with other settings.
     """
     table = _begin(source, target, container or source.record.container)
-    for path in withdrawal_paths(source.folder):
-        gone = read_withdrawal(path, source.id)
-        withdraw(table.folder, table.id, gone.split_keys(), gone.reason)
-    for spec in source.specs():
-        add_spec(table, EncoderSpec(**spec.as_json()))
-    table.read_records()
+    for folder, records in source.listed_records().items():
+        for name, record in records.items():
+            place = table.folder / folder / f"{name}.json"
+            if not place.exists():
+                make_folder(place.parent, table.folder)
+                write_file(place, encode_record(record))
+    table.restore_records()
     there = {record.shard for record in table.shards}
     missing = [record for record in source.shards if record.shard not in there]
     for record in missing:
         _check(source.folder, record)
         if record.container == table.record.container:
             name = f"shards/{record.shard}{SUFFIX[record.container]}"
-            copy_files(source.folder, table.folder, record, name)
-            write_file(table.folder / "records" / f"{record.shard}.json", encode_record(record))
+            with Workspace(table.folder / name) as unfinished:
+                copy_files(source.folder, unfinished, record, name)
+                commit_shard(table.folder, table.record, record, unfinished)
         else:
             _convert(source, table, record)
     table.seal()
@@ -91,7 +93,7 @@ def copy_table(source: Table, target: Cache, container: Container | None) -> Cop
 def _begin(source: Table, target: Cache, container: Container) -> Table:
     folder = target.path / "tables" / source.name
     for part in ("specs", "shards", "records"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+        make_folder(folder / part, target.path)
     wanted = replace(source.record, container=container)
     create_file(folder / "table.json", encode_record(wanted))
     table = Table(folder)
@@ -110,22 +112,20 @@ def _check(folder: Path, record: Stored) -> None:
         raise DamagedError(f"{problem}; mend it first: python -m precompute ... --repair")
 
 
-def copy_files(source: Path, target: Path, record: Stored, name: str) -> None:
-    """Publish the files of a record below another folder, bytes compared after writing.
+def copy_files(source: Path, unfinished: Path, record: Stored, name: str) -> None:
+    """Copy the files of a record, bytes compared after writing.
 
     Args:
-        name: the container's path in either folder.
+        source: what the record's paths start from.
+        unfinished: what the container is written as.
+        name: the container's path.
     """
-    temporary = temporary_path(target / name)
-    with removed_on_error(temporary):
-        for file in record.files:
-            inner = Path(file.path).relative_to(name)
-            written = temporary / inner if inner.parts else temporary
-            written.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / file.path, written)
-            if file_digest(written) != file.xxh3_128:
-                raise DamagedError(f"{written}: differs from {source / file.path} when read")
-        publish(temporary, target / name)
+    for file in record.files:
+        written = unfinished / Path(file.path).relative_to(name)
+        written.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file.path, written)
+        if file_digest(written) != file.xxh3_128:
+            raise DamagedError(f"{written}: differs from {source / file.path} when read")
 
 
 def _convert(source: Table, target: Table, record: ShardRecord) -> None:
@@ -140,8 +140,8 @@ def _convert(source: Table, target: Table, record: ShardRecord) -> None:
     writer = ShardWriter(target.folder, target.record, planned, texts, record.shard)
     writer.failed.update(failed)
     writer.truncated = record.truncated
-    with removed_on_error(writer.temporary):
-        rows = _stored_rows(source, record)
+    with writer.abandoned_on_error():
+        rows = raw_rows(ArrayReader(source.folder, record, "rows").mapped())
         offsets = read_array(source.folder, record, "offsets") if source.ragged else None
         for start in range(0, len(positions), _ROWS_AT_ONCE):
             here = positions[start : start + _ROWS_AT_ONCE]
@@ -160,15 +160,6 @@ def _convert(source: Table, target: Table, record: ShardRecord) -> None:
             )
 
 
-def _stored_rows(table: Table, record: ShardRecord) -> npt.NDArray[Any]:
-    """The rows of a shard, mapped (bfloat16 as uint16)."""
-    array = record.arrays["rows"]
-    kind = numpy_type(array.dtype)
-    if not array.bytes:
-        return np.empty(array.shape, kind)
-    return np.memmap(table.folder / record.path("rows"), kind, "r", array.offset, array.shape)
-
-
 def copy_split(source: Cache, name: str, target: Cache) -> Copied:
     """Copy the current generation of a split.
 
@@ -177,39 +168,55 @@ def copy_split(source: Cache, name: str, target: Cache) -> Copied:
         RefusedError: the target has another split of this name.
     """
     folder, goal = (cache.path / "examples" / name for cache in (source, target))
-    record = current_record(folder)
-    if record is None:
-        raise DamagedError(f"{folder}: split {name!r} has no valid record, nothing to copy")
-    there = current_record(goal) if goal.exists() else None
-    if there is not None and there.content == record.content:
+    record = source.split_record(name)
+    if _has_split(goal, record):
         return Copied(name, 0, 1)
-    if there is not None:
-        raise RefusedError(
-            f"split {name}: {target.path} has another one ({there.examples:,} examples, here "
-            f"{record.examples:,}); copy into another cache"
-        )
     _check(folder, record)
-    goal.mkdir(parents=True, exist_ok=True)
-    copy_files(folder, goal, record, f"{record.generation:06d}.h5")
-    write_file(goal / f"{record.generation:06d}.json", encode_record(record))
+    make_folder(goal, target.path)
+    columns = record.files[0].path
+    with Workspace(goal / columns) as unfinished:
+        copy_files(folder, unfinished, record, columns)
+        sync_tree(unfinished)
+        with committing(goal):
+            if _has_split(goal, record):  # another writer's, by now
+                return Copied(name, 0, 1)
+            put_in_place(unfinished, goal / columns)
+            write_file(goal / f"{record.generation:06d}.json", encode_record(record))
+    list_contents(target.path, splits=[name])
     return Copied(name, 1, 0)
+
+
+def _has_split(folder: Path, record: SplitRecord) -> bool:
+    """Whether a split's folder holds this content. Raises RefusedError where it holds another."""
+    there = current_record(folder)
+    if there is None or there.content == record.content:
+        return there is not None
+    raise RefusedError(
+        f"split {record.name}: {folder} has another one ({there.examples:,} examples, here "
+        f"{record.examples:,}); copy into another cache"
+    )
 
 
 def copy_thumbnails(source: Cache, target: Cache) -> int:
     """Copy the small pictures that the target lacks, but for those of images that it withdrew,
-    whose pictures it gives up; the number of those copied."""
+    whose pictures it gives up; the number of those copied.
+
+    Raises:
+        DamagedError: one is not what the source lists.
+    """
     drop_thumbnails(target)
-    goal, withdrawn = target.path / "thumbnails", withdrawn_images(target)
-    missing = [
-        path
-        for path in sorted((source.path / "thumbnails").glob("*.jpg"))
-        if HEX_32.fullmatch(path.stem)
-        and bytes.fromhex(path.stem) not in withdrawn
-        and path.is_file()
-        and not path.is_symlink()  # it may lead to anything
-        and not (goal / path.name).exists()
-    ]
-    for path in missing:
-        goal.mkdir(exist_ok=True)
-        write_file(goal / path.name, path.read_bytes())
+    withdrawn = {key.hex() for key in withdrawn_images(target)}
+    listed, there = (read_contents(cache.path).thumbnails for cache in (source, target))
+    missing = {
+        key: entry
+        for key, entry in listed.items()
+        if key not in withdrawn
+        and (there.get(key) != entry or picture_problem(target.path, key, entry))
+    }
+    make_folder(target.path / THUMBNAILS, target.path)
+    for key, entry in missing.items():
+        if problem := picture_problem(source.path, key, entry):
+            raise DamagedError(f"{problem}; run stage 1 again on {source.path}")
+        write_file(picture_path(target.path, key), picture_path(source.path, key).read_bytes())
+    list_contents(target.path, pictures=missing)
     return len(missing)

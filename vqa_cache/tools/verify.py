@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from vqa_cache.arrays import check_files, read_array
+from vqa_cache.arrays import check_files
 from vqa_cache.cache import Cache
 from vqa_cache.containers import SUFFIX
-from vqa_cache.errors import CacheError, DamagedError
+from vqa_cache.contents import FILE as CONTENTS
+from vqa_cache.contents import THUMBNAILS, picture_problem, split_record
+from vqa_cache.errors import CacheError, DamagedError, is_shortage
 from vqa_cache.keys import unpack_keys
+from vqa_cache.reading import read_array
+from vqa_cache.records.contents import ContentsRecord
 from vqa_cache.records.record import R, read_record
-from vqa_cache.records.shard import SealRecord, ShardRecord, read_shard_record
+from vqa_cache.records.shard import ShardRecord, read_shard_record
 from vqa_cache.records.split import read_split_record
-from vqa_cache.records.table import SpecRecord
+from vqa_cache.records.table import TableRecord
+from vqa_cache.seal import FILE as SEAL
+from vqa_cache.seal import FOLDERS, TABLE, empty_seal, read_seal, read_spec, read_table_record
 from vqa_cache.shard import shard_name
 from vqa_cache.system.durable import is_temporary
 from vqa_cache.table import Table
-from vqa_cache.withdrawals import read_withdrawal, withdrawal_paths
+from vqa_cache.withdrawals import read_withdrawal
+
+T = TypeVar("T")
 
 
 def verify(cache: Cache, *, content: bool = True) -> Iterator[str]:
@@ -27,26 +36,90 @@ def verify(cache: Cache, *, content: bool = True) -> Iterator[str]:
 
     Args:
         content: check every byte of every file; otherwise records and file sizes alone.
+
+    Raises:
+        OSError, MemoryError: memory or file handles ran out, so nothing is known.
     """
     for folder in sorted((cache.path / "tables").glob("*/*/*/*")):
-        try:
-            table = Table(folder)
-        except FileNotFoundError:
-            if any(_finished(folder / part) for part in ("records", "shards")):
-                yield f"{folder}: has no table.json, so its shards are part of no table"
-            continue
-        except (CacheError, OSError) as error:
-            yield str(error)
-            continue
-        yield from _verify_table(table, content=content)
-        yield from _verify_withdrawals(table)
-        yield from _verify_indices(table)
+        table, problem = _read(Table, folder)
+        if table is not None:
+            yield from _verify_table(table, content=content)
+        elif (folder / TABLE).exists():
+            yield problem
+        elif any(_finished(folder / part) for part in ("shards", *FOLDERS.values())):
+            yield f"{folder}: has no table.json, so its shards are part of no table"
     yield from _verify_examples(cache.path / "examples", content=content)
+    yield from _verify_contents(cache.path)
 
 
 def _finished(folder: Path) -> list[Path]:
     """What lies in a folder, present or not, but for unfinished work."""
     return sorted(path for path in folder.glob("*") if not is_temporary(path))
+
+
+def _read(read: Callable[..., T], *args: object) -> tuple[T | None, str]:
+    """What was read, or what is wrong with it."""
+    try:
+        return read(*args), ""
+    except (CacheError, OSError) as error:
+        if is_shortage(error):
+            raise
+        return None, str(error)
+
+
+def _verify_table(table: Table, *, content: bool) -> Iterator[str]:
+    own, problem = _read(read_table_record, table.folder)
+    if own is None:
+        yield f"{problem}; the next run of stage 1 writes it again"
+    seal, problem = _read(read_seal, table.folder, table.record)
+    if seal is None:
+        yield f"{problem}; the next run of stage 1 writes it"
+        seal = empty_seal(table.record)
+    records = dict(seal.records)
+    problems, found = _verify_records(table, "records", seal.records, read_shard_record)
+    yield from problems
+    records |= found
+    yield from _verify_records(table, "withdrawals", seal.withdrawals, read_withdrawal)[0]
+    yield from _verify_records(table, "specs", seal.specs, read_spec)[0]
+    for _, record in sorted(records.items()):
+        yield from _verify_shard(table, record, content=content)
+    known = {record.shard + SUFFIX[record.container] for record in records.values()}
+    for shard in _finished(table.folder / "shards"):
+        if shard.name not in known:
+            yield f"{shard}: has no valid record, so it is not part of the table"
+
+
+def _verify_records(
+    table: Table, field: str, sealed: Mapping[str, R], read: Callable[[Path, TableRecord], R]
+) -> tuple[list[str], dict[str, R]]:
+    """What is wrong with the records of one kind, and the others by name."""
+    folder, problems, found = table.folder / FOLDERS[field], [], {}
+    paths = {path.stem: path for path in _finished(folder)}
+    for name, path in paths.items():
+        record, problem = _read(read, path, table.record)
+        if record is None:
+            problems.append(problem)
+        elif sealed.get(name, record) == record:
+            found[name] = record
+        else:
+            problems.append(f"{path}: differs from what {SEAL} beside its folder lists")
+    for name in sorted(sealed.keys() - paths.keys()):
+        problems.append(f"{folder / name}.json: missing; the next run of stage 1 writes it again")
+    return problems, found
+
+
+_MOST_RETRIES = 100
+
+
+def _verify_shard(table: Table, record: ShardRecord, *, content: bool) -> Iterator[str]:
+    path = table.folder / "records" / f"{record.shard}.json"
+    planned = unpack_keys(record.planned_keys)
+    if not any(shard_name(table.id, planned, n) == record.shard for n in range(_MOST_RETRIES)):
+        yield f"{path}: its name is not the digest of its table and planned keys"
+    broken = list(check_files(table.folder, record, content=content))
+    yield from broken
+    if content and not broken:
+        yield from _verify_keys(table, record, path)
 
 
 def _verify_examples(folder: Path, *, content: bool) -> Iterator[str]:
@@ -61,65 +134,21 @@ def _verify_examples(folder: Path, *, content: bool) -> Iterator[str]:
             yield f"{path}: has no record, so it is not part of the split"
 
 
-def _read(read: Callable[..., R], *args: object) -> tuple[R | None, str]:
-    try:
-        return read(*args), ""
-    except (CacheError, OSError) as error:
-        return None, str(error)
-
-
-def _verify_table(table: Table, *, content: bool) -> Iterator[str]:
-    known = set()
-    for path in _finished(table.folder / "records"):
-        record, problem = _read(read_shard_record, path, table.record)
+def _verify_contents(root: Path) -> Iterator[str]:
+    listed, problem = _read(read_record, root / CONTENTS, ContentsRecord)
+    if listed is None:
+        yield f"{problem}; the next run of stage 1 writes it"
+        return
+    for name in listed.splits:
+        record, problem = _read(split_record, root, name)
         if record is None:
             yield problem
-            continue
-        known.add(record.shard + SUFFIX[record.container])
-        planned = unpack_keys(record.planned_keys)
-        retries = range(_MOST_RETRIES)
-        if not any(shard_name(table.id, planned, n) == path.stem for n in retries):
-            yield f"{path}: its name is not the digest of its table and planned keys"
-        broken = list(check_files(table.folder, record, content=content))
-        yield from broken
-        if content and not broken:
-            yield from _verify_keys(table, record, path)
-    for shard in _finished(table.folder / "shards"):
-        if shard.name not in known:
-            yield f"{shard}: has no valid record, so it is not part of the table"
-
-
-def _verify_withdrawals(table: Table) -> Iterator[str]:
-    for path in withdrawal_paths(table.folder):
-        try:
-            read_withdrawal(path, table.id)
-        except CacheError as error:
-            yield str(error)
-
-
-def _verify_indices(table: Table) -> Iterator[str]:
-    """What is only there to find or to open the table fast, and rebuilt by stage 1."""
-    for path in _finished(table.folder / "specs"):
-        record, problem = _read(read_record, path, SpecRecord)
-        if record is None:
-            yield problem
-        elif path.name != record.spec.file_name:
-            yield f"{path}: its name is not the digest of its spec"
-    path = table.folder / "seal.json"
-    if not path.exists():
-        return
-    seal, problem = _read(read_record, path, SealRecord)
-    if seal is None:
-        yield problem
-        return
-    for name, sealed in seal.records.items():
-        record = table.folder / "records" / f"{name}.json"
-        stored, _ = _read(read_shard_record, record, table.record)
-        if stored is not None and stored != sealed:
-            yield f"{path}: shard {name} differs from its record"
-
-
-_MOST_RETRIES = 100
+    for key, entry in listed.thumbnails.items():
+        if problem := picture_problem(root, key, entry):
+            yield f"{problem}; the next run of stage 1 writes it again"
+    for path in _finished(root / THUMBNAILS):
+        if path.name not in {f"{key}.jpg" for key in listed.thumbnails}:
+            yield f"{path}: is not listed in {root / CONTENTS}, so nobody knows what it should be"
 
 
 def _verify_keys(table: Table, record: ShardRecord, path: Path) -> Iterator[str]:

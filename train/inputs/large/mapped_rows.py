@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from vqa_cache.arrays import check_files
-from vqa_cache.dtypes import map_tensor, torch_type
+from vqa_cache.dtypes import torch_type
 from vqa_cache.errors import DamagedError
 from vqa_cache.ragged import Whole
+from vqa_cache.reading import memory_of
 from vqa_cache.table import Table
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """Where rows [rows, width] are: from `offset` in a file, and `first` in all shards joined."""
-
-    path: Path
-    offset: int
-    rows: int
-    first: int
 
 
 @dataclass(frozen=True)
@@ -53,47 +41,37 @@ class MappedRows:
         """Raises DamagedError where a file is missing or of another size than recorded."""
         for record in table.shards:
             for problem in check_files(table.folder, record, content=False):
-                raise _damaged(f"table {table.name}: {problem}")
+                raise DamagedError(
+                    f"table {table.name}: {problem}; mend it: python -m precompute ... --repair"
+                )
         first = _first_of_shards(table)
         shard, row = table.places
         place = np.arange(first[-1]) if table.ragged else first[shard] + row
         self.shape = (len(place), math.prod(table.row_shape))
         self.dtype = torch_type(table.dtype)
-        self._row_bytes = table.row_bytes
         self.place = torch.from_numpy(place)
-        self._stored_type = table.dtype
         self._first = torch.from_numpy(first)
-        self._maps: dict[int, torch.Tensor] = {}
-        self._shards = []
-        for number, record in enumerate(table.shards):  # not the records: they hold all keys
-            path, array = table.folder / record.path("rows"), record.arrays["rows"]
-            begin = int(first[number])
-            self._shards.append(_Shard(path, array.offset, array.shape[0], begin))
+        self._shards = [table.stored(number) for number in range(len(table.shards))]
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def index_select(self, dim: int, index: torch.Tensor) -> torch.Tensor:
-        """Rows [n, width] by number, int64 [n], as of a tensor; `dim` is 0."""
+        """Rows [n, width] by number, int64 [n], as of a tensor; `dim` is 0.
+
+        Raises:
+            DamagedError: a block that holds some of them differs from its checksum, or its file is
+                gone or has become shorter.
+        """
         place = self.place[index]
         order = place.argsort()
         shard = torch.searchsorted(self._first, place[order], right=True) - 1
         numbers, counts = shard.unique_consecutive(return_counts=True)
         rows = torch.empty((len(index), self.shape[1]), dtype=self.dtype)
         for number, here in zip(numbers.tolist(), order.split(counts.tolist()), strict=True):
-            rows[here] = self._map(number).index_select(0, place[here] - self._first[number])
+            own = self._shards[number].rows(place[here] - self._first[number])
+            rows[here] = own.reshape(len(here), -1)
         return rows
-
-    def _map(self, number: int) -> torch.Tensor:
-        if number not in self._maps:
-            shard = self._shards[number]
-            self._maps[number] = map_tensor(
-                shard.path,
-                offset=shard.offset,
-                dtype=self._stored_type,
-                shape=(shard.rows, self.shape[1]),
-            )
-        return self._maps[number]
 
     def read(self, runs: Sequence[Run], out: torch.Tensor) -> None:
         """Read runs of neighbouring rows, one after another into `out`.
@@ -105,36 +83,27 @@ class MappedRows:
             out: [sum of counts, width], contiguous.
 
         Raises:
-            DamagedError: a file is gone, has become shorter, or cannot be read.
+            DamagedError: as `index_select` does.
         """
-        for number, own in groupby(runs, lambda run: run.shard):
-            with self._opened(number) as (descriptor, _):
-                for run in own:
-                    offset, size = self._span(run)
-                    os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
-        target = out.reshape(-1).view(torch.uint8).numpy().data
-        for number, own in groupby(runs, lambda run: run.shard):
-            with self._opened(number) as (descriptor, path):
-                for run in own:
-                    offset, size = self._span(run)
-                    _fill(descriptor, path, offset, target[:size])
-                    target = target[size:]
-
-    @contextmanager
-    def _opened(self, number: int) -> Iterator[tuple[int, Path]]:
-        path = self._shards[number].path
-        try:
-            with path.open("rb", buffering=0) as file:
-                yield file.fileno(), path
-        except OSError as error:
-            raise _damaged(f"{path}: cannot be read ({error.strerror})") from error
+        spans = [(number, [self._span(run) for run in own]) for number, own in _by_shard(runs)]
+        for number, own in spans:
+            self._shards[number].will_need(own)
+        target, done = memory_of(out), 0
+        row_bytes = self.shape[1] * self.dtype.itemsize
+        for number, own in spans:
+            for first, last in own:
+                size = (last - first) * row_bytes
+                self._shards[number].read_between(first, last, target[done : done + size])
+                done += size
 
     def _span(self, run: Run) -> tuple[int, int]:
-        """Offset and size in bytes."""
-        shard = self._shards[run.shard]
-        return shard.offset + (
-            run.first - shard.first
-        ) * self._row_bytes, run.count * self._row_bytes
+        """First and last row in the shard."""
+        first = run.first - int(self._first[run.shard])
+        return first, first + run.count
+
+
+def _by_shard(runs: Sequence[Run]) -> groupby[int, Run]:
+    return groupby(runs, lambda run: run.shard)
 
 
 def _first_of_shards(table: Table) -> Whole:
@@ -155,15 +124,3 @@ def first_positions(table: Table) -> Whole:
         mine = shard == number
         within[mine] = table.offsets(number)[row[mine]]
     return begin[shard] + within
-
-
-def _fill(descriptor: int, path: Path, offset: int, target: memoryview[int]) -> None:
-    while target:
-        count = os.preadv(descriptor, [target], offset)
-        if count == 0:
-            raise _damaged(f"{path}: ends after {offset} bytes")
-        target, offset = target[count:], offset + count
-
-
-def _damaged(what: str) -> DamagedError:
-    return DamagedError(f"{what}; mend it: python -m precompute ... --repair")
