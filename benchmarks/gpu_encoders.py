@@ -89,7 +89,7 @@ def measure(report: Report, device: torch.device, work: Work) -> None:
 def of_model(stage: StageOne, files: list[Path], work: Work) -> dict[str, Any]:
     """The figures of one model."""
     stage.set_up()
-    encoder, record = stage.opened.encoder(), stage.opened.table.record
+    encoder, record = stage.opened.ready().encoder, stage.opened.table.record
     size = record.batch_plan.size
     turns = {
         "stage1": stage.turn,

@@ -31,7 +31,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 @click.option("--dataset", metavar="NAME", help=f"One of: {', '.join(DATASETS)}.")
 @click.option("--root", type=click.Path(), help="Folder of the dataset.")
 @click.option("--name", help="What the cache calls the dataset; of your own data the folder's.")
-@click.option("--image", multiple=True, metavar="ENC", help="Image encoder; may repeat.")
+@click.option(
+    "--image", multiple=True, metavar="ENC", help="Image encoder; may repeat, tap=A+B too."
+)
 @click.option("--text", multiple=True, metavar="ENC", help="Question encoder; may repeat.")
 @click.option("--answer-text", multiple=True, metavar="ENC", help="Answer encoder; may repeat.")
 @cache_option
@@ -40,8 +42,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 @click.option(
     "--dtype",
     type=click.Choice(["fp16", "fp32", "bf16"]),
-    default="fp16",
-    help="Stored type.",
+    multiple=True,
+    default=("fp16",),
+    help="Stored type; may repeat.",
 )
 @click.option(
     "--precision",
@@ -120,9 +123,10 @@ def _request(options: dict[str, Any]) -> Request:
         **names,
         **{name: options[name] for name in same},
         engine=options["engine"],
+        also_stored=options["dtype"][1:],
         splits=tuple(options["splits"].split(",")) if options["splits"] else None,
         settings=EncoderSettings(
-            dtype=options["dtype"],
+            dtype=options["dtype"][0],
             precision=options["precision"],
             batch_size=options["batch_size"],
             container=options["container"],

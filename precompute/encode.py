@@ -1,4 +1,5 @@
-"""The worker: encode the planned keys of one shard into its writer.
+"""The worker: encode the planned keys of a shard, at one tap of a model or several, into a writer
+for each tap's table.
 
 Nothing here knows who runs it: the local engine does, and any other may.
 """
@@ -9,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from threading import Event
@@ -25,6 +27,7 @@ from precompute.errors import ItemError, ShortageError
 from precompute.numerics import Numerics, check_stored, raw_rows, to_stored
 from precompute.plan import PlannedShard
 from vqa_cache.keys import image_key
+from vqa_cache.records.table import TableRecord
 from vqa_cache.shard import ShardWriter
 from vqa_cache.system.lines import one_line
 from vqa_cache.system.signals import Stopped
@@ -32,10 +35,17 @@ from vqa_cache.table import Table
 
 
 class Launched(NamedTuple):
-    """A batch that the encoder works on, and what waits for its rows."""
+    """A batch that the model works on, and what waits for each table's rows."""
 
     batch: list[Prepared]
-    fetch: Fetch
+    fetches: list[Fetch]
+
+
+class Tapped(NamedTuple):
+    """A table, and the encoder whose rows it holds."""
+
+    table: Table
+    encoder: Encoder
 
 
 class Prepared(NamedTuple):
@@ -56,13 +66,35 @@ def preprocessing_threads(count: int) -> ThreadPoolExecutor:
 SECONDS_TO_END = 20.0
 
 
-@dataclass
-class Worker:
-    """What encoding a table takes.
+class Writing(NamedTuple):
+    """Shards of the same keys on their way, one for each table.
 
     Attributes:
-        lookahead: items that are preprocessed ahead of the encoder.
+        sources: the keys' image paths or texts, in order.
+    """
+
+    tapped: Sequence[Tapped]
+    writers: list[ShardWriter]
+    sources: list[str]
+
+    @property
+    def first(self) -> Encoder:
+        """The encoder that stands for all of them: they preprocess and run as one."""
+        return self.tapped[0].encoder
+
+    @property
+    def record(self) -> TableRecord:
+        """The record of the first table; the others' say the same about computing."""
+        return self.tapped[0].table.record
+
+
+@dataclass
+class Worker:
+    """What encoding takes.
+
+    Attributes:
         sources: key -> image path or text.
+        workers: threads of `pool`, which preprocess.
         skip_errors: record an item that fails instead of raising.
         advance: called with the number of items done.
         stopping: asked between batches; true ends the shard where little of it is left, and
@@ -71,73 +103,64 @@ class Worker:
         lost: rows of the shard that was abandoned.
     """
 
-    table: Table
     sources: Mapping[bytes, str]
     pool: ThreadPoolExecutor
-    lookahead: int
+    workers: int
     skip_errors: bool
     advance: Callable[[int], None]
     stopping: Callable[[], bool]
     say: Callable[[str], None] = lambda _line: None
     lost: int = 0
     bottleneck: Bottleneck = field(default_factory=Bottleneck)
-    _running: tuple[Encoder, Numerics] | None = None
     _cores_free: Event = field(default_factory=Event)
 
     def __post_init__(self) -> None:
         self._cores_free.set()
 
-    def use(self, encoder: Encoder, numerics: Numerics) -> None:
-        """Set what encodes, before the first shard."""
-        self._running = encoder, numerics
-
-    @property
-    def encoder(self) -> Encoder:
-        assert self._running is not None
-        return self._running[0]
-
-    def commit_shard(self, planned: PlannedShard) -> None:
-        """Encode a shard and commit it, unless every key failed that had failed before. Raises what
-        `write_shard` does."""
-        writer = self.write_shard(planned)
-        if planned.failed_before and len(writer.failed) == len(planned.keys):
-            writer.abandon()
-            return
-        with self.bottleneck.on("writing"):
-            writer.commit()
-
-    def write_shard(self, planned: PlannedShard, absent: Mapping[int, str] = {}) -> ShardWriter:
-        """A writer with every row of the shard, not committed yet.
+    def write_shards(
+        self,
+        tapped: Sequence[Tapped],
+        planned: Sequence[PlannedShard],
+        absent: Mapping[int, str] = {},
+    ) -> list[ShardWriter]:
+        """A writer for each table with every row of its shard, not committed yet.
 
         Args:
+            tapped: tables whose encoders share a model, and whose records a way of computing.
+            planned: of each table a shard, all of the same keys.
             absent: planned positions that have no source any more -> why they failed.
 
         Raises:
             ItemError: an item cannot be encoded, without `skip_errors`.
-            Stopped: `stopping` became true, and the rest of the shard would take long; nothing of
-                it is kept.
+            Stopped: `stopping` became true, and the rest of the shards would take long; nothing of
+                them is kept.
         """
-        sources = [self.sources.get(key, "") for key in planned.keys]
-        texts = sources if self.encoder.modality == "text" else None
-        writer = ShardWriter(
-            self.table.folder, self.table.record, list(planned.keys), texts, planned.name
-        )
-        writer.failed.update(absent)
-        with writer.abandoned_on_error():
+        keys = planned[0].keys
+        sources = [self.sources.get(key, "") for key in keys]
+        texts = sources if tapped[0].encoder.modality == "text" else None
+        with ExitStack() as kept:
+            writers = []
+            for one, shard in zip(tapped, planned, strict=True):
+                table = one.table
+                writer = ShardWriter(table.folder, table.record, list(keys), texts, shard.name)
+                kept.enter_context(writer.abandoned_on_error())
+                writer.failed.update(absent)
+                writers.append(writer)
+            writing = Writing(tapped, writers, sources)
             before: Launched | None = None  # a GPU works on a batch while the one before is written
             begun, done, ending = time.monotonic(), 0, False
-            for batch in self._batches(self._prepare(sources, writer)):
+            for batch in self._batches(self._prepare(writing), writing):
                 if not ending and self.stopping():
                     self._end_or_abandon(done, len(sources), time.monotonic() - begun)
                     ending = True
                 done += len(batch)
-                launched = self._launch(batch)
+                launched = self._launch(batch, writing)
                 if before is not None:
-                    self._write(before, sources, writer)
+                    self._write(before, writing)
                 before = launched
             if before is not None:
-                self._write(before, sources, writer)
-        return writer
+                self._write(before, writing)
+        return writers
 
     def _end_or_abandon(self, done: int, total: int, seconds: float) -> None:
         """Raises Stopped where the rest of a shard would take longer than a stop may."""
@@ -150,15 +173,16 @@ class Worker:
             f"{left:.0f} s; a second signal stops at once and loses it"
         )
 
-    def _prepare(self, sources: Sequence[str], writer: ShardWriter) -> Iterator[Prepared]:
+    def _prepare(self, writing: Writing) -> Iterator[Prepared]:
         """Preprocess in worker threads, a bounded number ahead; yield in order.
 
         On a CPU threads begin an item between two batches: the encoder takes all cores, and its own
         threads would wait for the one that shares its core (ResNet-50 on two cores: 12.6 images/s
         against 14.0).
         """
-        encoder, together = self.encoder, self.encoder.prepared_together
-        todo = [position for position in range(len(sources)) if position not in writer.failed]
+        encoder, sources, planned = writing.first, writing.sources, writing.writers[0].planned
+        together, failed = encoder.prepared_together, writing.writers[0].failed
+        todo = [position for position in range(len(sources)) if position not in failed]
         upcoming = (todo[start : start + together] for start in range(0, len(todo), together))
         ahead: deque[tuple[list[int], Future[list[Any]]]] = deque()
 
@@ -168,14 +192,15 @@ class Worker:
             items = encoder.prepare_many(own)
             if encoder.modality == "text":
                 return items
-            keys = [writer.planned[position] for position in positions]
+            keys = [planned[position] for position in positions]
             return [_unchanged(*one) for one in zip(items, own, keys, strict=True)]
 
         def submit(count: int) -> None:
             for positions in islice(upcoming, count):
                 ahead.append((positions, self.pool.submit(preprocess, positions)))
 
-        submit(1 + self.lookahead // together)
+        ahead_of_batch = 2 * self.workers + writing.record.batch_plan.size
+        submit(1 + ahead_of_batch // together)
         while ahead:
             positions, future = ahead.popleft()
             with self.bottleneck.on("preprocessing"):
@@ -183,13 +208,16 @@ class Worker:
             submit(1)
             for position, item in zip(positions, items, strict=True):
                 if isinstance(item, ItemError):
-                    self._fail(writer, position, sources[position], str(item))
+                    for writer in writing.writers:
+                        self._fail(writing, writer, position, str(item))
                 else:
-                    writer.truncated += encoder.truncated(sources[position], item)
+                    cut = encoder.truncated(sources[position], item)
+                    for writer in writing.writers:
+                        writer.truncated += cut
                     yield Prepared(position, item, encoder.length(item))
 
-    def _batches(self, prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
-        plan = self.table.record.batch_plan
+    def _batches(self, prepared: Iterator[Prepared], writing: Writing) -> Iterator[list[Prepared]]:
+        plan = writing.record.batch_plan
         if plan.kind != "in-order":  # the shard's texts all at once: token ids are small
             prepared = iter(sorted(prepared, key=lambda one: (one.length, one.position)))
         batch: list[Prepared] = []
@@ -203,37 +231,40 @@ class Worker:
         if batch:
             yield batch
 
-    def _launch(self, batch: list[Prepared]) -> Launched:
-        assert self._running is not None
-        encoder, numerics = self._running
-        if encoder.device.type == "cpu":
+    def _launch(self, batch: list[Prepared], writing: Writing) -> Launched:
+        encoders = [one.encoder for one in writing.tapped]
+        numerics = Numerics(writing.record.computed_in)
+        if writing.first.device.type == "cpu":
             self._cores_free.clear()
         try:
             with self.bottleneck.on("encoding"):
-                return Launched(batch, numerics.launch(encoder, [one.item for one in batch]))
+                items = [one.item for one in batch]
+                return Launched(batch, numerics.launch_together(encoders, items))
         finally:
             self._cores_free.set()
 
-    def _write(self, launched: Launched, sources: Sequence[str], writer: ShardWriter) -> None:
-        encoder, batch = self.encoder, launched.batch
-        with self.bottleneck.on("encoding"):
-            rows = launched.fetch()
-            stored = to_stored(rows, self.table.dtype)
-        positions = [one.position for one in batch]
-        lengths = [one.length for one in batch] if encoder.ragged else None
-        of_row = np.repeat(positions, lengths if lengths is not None else 1)
-        for index, error in check_stored(rows, stored).items():
-            position = int(of_row[index])
-            self._fail(writer, position, sources[position], error)
-        with self.bottleneck.on("writing"):
-            writer.write(positions, raw_rows(stored), lengths)
-        self.advance(len(batch))
+    def _write(self, launched: Launched, writing: Writing) -> None:
+        for (table, encoder), writer, fetch in zip(
+            writing.tapped, writing.writers, launched.fetches, strict=True
+        ):
+            with self.bottleneck.on("encoding"):
+                rows = fetch()
+                stored = to_stored(rows, table.dtype)
+            positions = [one.position for one in launched.batch]
+            lengths = [one.length for one in launched.batch] if encoder.ragged else None
+            of_row = np.repeat(positions, lengths if lengths is not None else 1)
+            for index, error in check_stored(rows, stored).items():
+                self._fail(writing, writer, int(of_row[index]), error)
+            with self.bottleneck.on("writing"):
+                writer.write(positions, raw_rows(stored), lengths)
+        self.advance(len(launched.batch))
 
-    def _fail(self, writer: ShardWriter, position: int, source: str, error: str) -> None:
+    def _fail(self, writing: Writing, writer: ShardWriter, position: int, error: str) -> None:
         # the record keeps the reason without the path, which belongs to one machine
         if not self.skip_errors:
+            source = one_line(writing.sources[position])
             raise ItemError(
-                f"{self.encoder.modality} {one_line(source)}: {error}; to leave such items out: "
+                f"{writing.first.modality} {source}: {error}; to leave such items out: "
                 "--on-error skip"
             )
         writer.failed[position] = error

@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from precompute.encode import Worker, preprocessing_threads
+from precompute.encode import Tapped, Worker, preprocessing_threads
 from precompute.errors import PrecomputeError
-from precompute.plan import PlannedShard
+from precompute.passes import Step, commit_step, ready
 from precompute.tables import OpenedTable
 from vqa_cache.spec import Modality, parse_spec
 from vqa_cache.system.durable import remove_stale_temporaries
@@ -35,41 +35,44 @@ class Setup:
     """What a process needs to make a worker of its own."""
 
     folder: str  # where the driver runs; other paths may be relative to it
-    table: str  # the table's folder
-    spec: str
+    tables: tuple[str, ...]  # the folders of the pass's tables
+    specs: tuple[str, ...]
     modality: Modality
     workers: int  # threads that decode
     skip_errors: bool
 
 
-def encode_shards(
-    opened: OpenedTable, shards: Sequence[PlannedShard], worker: Worker, workers: int
-) -> None:
+def encode_shards(tables: Sequence[OpenedTable], steps: Sequence[Step], worker: Worker) -> None:
     """Encode and commit planned shards, as many at a time as the cluster has processors for; where
     it has GPUs, on these.
 
     Args:
+        tables: of one forward pass.
         worker: what a local run would use; it encodes nothing here.
-        workers: threads that decode, in each process.
 
     Raises:
         PrecomputeError: Ray is not installed, or a process was lost again and again; and what a
             worker raises.
         Stopped: the worker's `stopping` became true; committed shards are kept.
     """
-    folder = opened.table.folder.resolve()
+    record = tables[0].table.record
     setup = Setup(
-        os.getcwd(), str(folder), str(opened.spec), opened.modality, workers, worker.skip_errors
+        os.getcwd(),
+        tuple(str(one.table.folder.resolve()) for one in tables),
+        tuple(str(one.spec) for one in tables),
+        tables[0].modality,
+        worker.workers,
+        worker.skip_errors,
     )
     ray = connect(PrecomputeError)
     processors = int(ray.cluster_resources().get("CPU", 1))
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    at_a_time = gpus or max(1, processors // opened.table.record.threads)
-    threads = min(opened.table.record.threads, max(1, processors // at_a_time))
+    at_a_time = gpus or max(1, processors // record.threads)
+    threads = min(record.threads, max(1, processors // at_a_time))
     needs = {"num_cpus": threads, "num_gpus": min(gpus, 1)}  # without one Ray hides the GPUs
     task = ray.remote(**needs, max_retries=_RETRIES)(encode_shard)
-    todo = iter(shards)
-    running: dict[Any, PlannedShard] = {}
+    todo = iter(steps)
+    running: dict[Any, Step] = {}
     while True:
         while len(running) < _IN_FLIGHT * at_a_time and (one := next(todo, None)):
             own = {key: worker.sources[key] for key in one.keys}
@@ -84,7 +87,8 @@ def encode_shards(
         fetch(ray, done, _lost)
         for reference in done:
             worker.advance(len(running.pop(reference).keys))
-    remove_stale_temporaries(folder)
+    for opened in tables:
+        remove_stale_temporaries(opened.table.folder)
 
 
 def _lost(reason: str) -> PrecomputeError:
@@ -94,15 +98,15 @@ def _lost(reason: str) -> PrecomputeError:
     )
 
 
-def encode_shard(setup: Setup, planned: PlannedShard, sources: Mapping[bytes, str]) -> None:
-    """In a process of the cluster: encode and commit one shard."""
-    worker = _worker(setup)
+def encode_shard(setup: Setup, step: Step, sources: Mapping[bytes, str]) -> None:
+    """In a process of the cluster: encode and commit the shards of a step."""
+    worker, tapped = _worker(setup, frozenset(step.shards))
     worker.sources = sources
-    worker.commit_shard(planned)
+    commit_step(tapped, step, worker)
 
 
-@lru_cache(maxsize=1)  # a process keeps its encoder from one shard of a table to the next
-def _worker(setup: Setup) -> Worker:
+@lru_cache(maxsize=1)  # a process keeps its encoders from one shard to the next
+def _worker(setup: Setup, places: frozenset[int]) -> tuple[Worker, dict[int, Tapped]]:
     import torch
 
     from precompute.torchvision_operators import declare_missing_operators
@@ -110,21 +114,22 @@ def _worker(setup: Setup) -> Worker:
     declare_missing_operators()
     try:
         os.chdir(setup.folder)
-        table = Table(Path(setup.table))
+        tables = [
+            OpenedTable(Table(Path(folder)), parse_spec(spec), setup.modality)
+            for folder, spec in zip(setup.tables, setup.specs, strict=True)
+        ]
     except FileNotFoundError as error:
         raise PrecomputeError(
             f"{error.filename}: not seen by {socket.gethostname()}; expected cache, images and "
             "working folder at the same paths on every machine of the cluster"
         ) from error
-    torch.set_num_threads(table.record.threads)
+    torch.set_num_threads(tables[0].table.record.threads)
     worker = Worker(
-        table=table,
         sources={},
         pool=preprocessing_threads(setup.workers),
-        lookahead=2 * setup.workers + table.record.batch_plan.size,
+        workers=setup.workers,
         skip_errors=setup.skip_errors,
         advance=lambda _items: None,
         stopping=lambda: False,
     )
-    OpenedTable(table, parse_spec(setup.spec), setup.modality).prepare(worker)  # canaries first
-    return worker
+    return worker, ready(tables, places)  # canaries first

@@ -12,6 +12,7 @@ import torch
 
 from precompute.copies import Fetch
 from precompute.encoders.base import Encoder
+from precompute.encoders.one_pass import forward_together
 from precompute.errors import OutOfMemoryError
 from vqa_cache.dtypes import raw_rows as raw_rows
 from vqa_cache.dtypes import torch_type
@@ -39,9 +40,23 @@ class Numerics:
         Raises:
             OutOfMemoryError: the device has no memory for the batch.
         """
+        with self._told(encoder, len(prepared)), self.computing(encoder.device):
+            return encoder.copies.to_host(encoder.encode(prepared).float())
+
+    def launch_together(self, encoders: Sequence[Encoder], prepared: Sequence[Any]) -> list[Fetch]:
+        """`launch` of several encoders of one model, in one forward pass."""
+        first = encoders[0]
+        if len(encoders) == 1:
+            return [self.launch(first, prepared)]
+        with self._told(first, len(prepared)), self.computing(first.device):
+            inputs = first.copies.to_device(first.collate(prepared))
+            every = forward_together(encoders, inputs)
+            return [first.copies.to_host(rows.float()) for rows in every]
+
+    @contextmanager
+    def _told(self, encoder: Encoder, items: int) -> Iterator[None]:
         try:
-            with self.computing(encoder.device):
-                return encoder.copies.to_host(encoder.encode(prepared).float())
+            yield
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _is_memory(error):
                 raise
@@ -52,7 +67,7 @@ class Numerics:
             )
             raise OutOfMemoryError(
                 f"encoder {encoder.spec}: {device_name(encoder.device)} has no memory for a batch "
-                f"of {len(prepared)}; free its memory, begin the table with a smaller "
+                f"of {items}; free its memory, begin the table with a smaller "
                 f"--batch-size{other}"
             ) from error
 

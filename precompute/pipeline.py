@@ -6,9 +6,9 @@ dataset -> Examples -> distinct images, questions, answer texts -> encoder -> ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, Protocol
 
 from data.example import Dataset
 from data.registry import open_dataset
@@ -17,6 +17,7 @@ from precompute.encoders.options import tokenizer_option
 from precompute.errors import PrecomputeError
 from precompute.folders import local_folder
 from precompute.items import ImageHashing, SplitColumns, Wanted, collect_split
+from precompute.passes import encode_steps, forward_passes, shards_together
 from precompute.plan import Plan, make_plan
 from precompute.tables import EncoderSettings, OpenedTable, open_table
 from precompute.thumbnails import write_thumbnails
@@ -25,12 +26,8 @@ from vqa_cache.errors import DamagedError
 from vqa_cache.examples import write_split
 from vqa_cache.keys import text_key, unpack_keys
 from vqa_cache.memo import Memo
-from vqa_cache.spec import EncoderSpec, Modality, parse_spec
-from vqa_cache.system.signals import Stopped
+from vqa_cache.spec import EncoderSpec, Modality, each_tap, parse_spec
 from vqa_cache.table import Table
-
-if TYPE_CHECKING:
-    from precompute.encode import Worker
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,7 @@ class Request:
         splits: None = all that the dataset has.
         limit: at most so many examples a split.
         settings: how tables are made; what an existing table recorded goes first.
+        also_stored: further types that every table is stored in, each in a table of its own.
         workers: threads that hash and decode; by default one a core.
     """
 
@@ -56,6 +54,7 @@ class Request:
     splits: tuple[str, ...] | None = None
     limit: int | None = None
     settings: EncoderSettings = field(default_factory=EncoderSettings)
+    also_stored: tuple[Literal["fp16", "fp32", "bf16"], ...] = ()
     workers: int = field(default_factory=usable_cores)
     on_error: Literal["raise", "skip"] = "raise"
     retry_failed: bool = False
@@ -88,6 +87,14 @@ class Job:
     spec: EncoderSpec
     modality: Modality
     sources: Mapping[bytes, str]
+    settings: EncoderSettings
+
+
+class OpenedJob(NamedTuple):
+    """A job and its table."""
+
+    job: Job
+    opened: OpenedTable
 
 
 @dataclass(frozen=True)
@@ -118,23 +125,19 @@ def precompute(
     memo = Memo(cache.path / "memo.sqlite")
     try:
         wanted = commit_splits(request, cache, dataset, memo, reporter)
-        todo = jobs(request, wanted)
-        for job in todo[1:]:  # a mistake in the last is told now, not after hours of the first
-            open_job(request, cache, memo, job, reporter)
-        return [
-            fill_table(
-                request, open_job(request, cache, memo, job, reporter), job, reporter, stopping
-            )
-            for job in todo
-        ]
+        todo = open_jobs(request, cache, memo, jobs(request, wanted), reporter)
+        results: dict[int, TableResult] = {}
+        for together in forward_passes([opened for _, opened in todo]):
+            chosen = [todo[place] for place in together]
+            results |= zip(together, fill_tables(request, chosen, reporter, stopping), strict=True)
+        return [results[place] for place in range(len(todo))]
     finally:
         memo.close()
 
 
 def check_specs(request: Request) -> None:
     """Raise SpecError or EncoderError for what no encoder can be, before any image is read."""
-    for text in (*request.image, *request.text, *request.answer_text):
-        spec = parse_spec(text)
+    for spec in map(parse_spec, specs_of((*request.image, *request.text, *request.answer_text))):
         local_folder(spec)
         if "tokenizer" in spec.options:
             local_folder(tokenizer_option(spec))
@@ -237,120 +240,132 @@ def refuse_replacing(cache: Cache, name: str, split: SplitColumns, dataset: Data
 def jobs(request: Request, wanted: Wanted) -> list[Job]:
     """One job an encoder; questions come before answer texts where both use one."""
     texts: dict[str, dict[bytes, str]] = {}
-    for spec in request.text:
+    for spec in specs_of(request.text):
         texts.setdefault(spec, {}).update(wanted.questions)
-    for spec in request.answer_text:
+    for spec in specs_of(request.answer_text):
         for key, text in {**wanted.answers, text_key("other"): "other"}.items():
             texts.setdefault(spec, {}).setdefault(key, text)
-    image_jobs = [
-        Job(parse_spec(spec), "image", wanted.images) for spec in dict.fromkeys(request.image)
+    every: list[tuple[str, Modality, Mapping[bytes, str]]] = [
+        *((spec, "image", wanted.images) for spec in specs_of(request.image)),
+        *((spec, "text", items) for spec, items in texts.items()),
     ]
-    return image_jobs + [Job(parse_spec(spec), "text", items) for spec, items in texts.items()]
+    stored = dict.fromkeys((request.settings.dtype, *request.also_stored))
+    return [
+        Job(parse_spec(spec), modality, items, replace(request.settings, dtype=dtype))
+        for spec, modality, items in every
+        for dtype in stored
+    ]
 
 
-def open_job(
-    request: Request, cache: Cache, memo: Memo, job: Job, reporter: Reporter
-) -> OpenedTable:
-    """Find or begin the table of an encoder."""
-    opened = open_table(
-        cache, memo, job.spec, job.modality, request.settings, remembered=not request.rehash
-    )
-    for note in opened.notes:
-        reporter.say(note)
-    return opened
+def specs_of(encoders: Sequence[str]) -> list[str]:
+    """Every spec once, with a single tap each."""
+    return list(dict.fromkeys(spec for text in encoders for spec in each_tap(text)))
 
 
-def fill_table(
+def open_jobs(
+    request: Request, cache: Cache, memo: Memo, todo: list[Job], reporter: Reporter
+) -> list[OpenedJob]:
+    """Find or begin every table before the first is filled: a mistake in the last is told now, not
+    after hours of the first."""
+    opened: list[OpenedTable] = []
+    for job in todo:
+        opened.append(
+            open_table(
+                cache, memo, job.spec, job.modality, job.settings,
+                remembered=not request.rehash, beside=opened,
+            )
+        )  # fmt: skip
+        for note in opened[-1].notes:
+            reporter.say(note)
+    return [OpenedJob(job, table) for job, table in zip(todo, opened, strict=True)]
+
+
+def fill_tables(
     request: Request,
-    opened: OpenedTable,
-    job: Job,
+    together: Sequence[OpenedJob],
     reporter: Reporter,
     stopping: Callable[[], bool],
-) -> TableResult:
-    """Bring one table to hold every wanted item, shard by shard."""
-    table = opened.table
-    table.restore_records()
-    plan = make_plan(table, job.sources, retry_failed=request.retry_failed)
-    repaired = 0
-    if plan.missing or request.repair:
-        repaired = encode_plan(request, opened, job, plan, reporter, stopping)
-    table.seal()
-    final = make_plan(table, job.sources, retry_failed=False)
-    result = TableResult(
-        table.name, len(job.sources), plan.present, final.present - plan.present,
-        final.failed, repaired, sum(record.truncated for record in table.shards),
-    )  # fmt: skip
-    reporter.say(_told(result))
-    if result.truncated:
-        reporter.say(_told_truncated(table, result.truncated))
-    return result
+) -> list[TableResult]:
+    """Bring the tables of one forward pass to hold every wanted item, shard by shard."""
+    plans = []
+    for job, opened in together:
+        opened.table.restore_records()
+        plans.append(make_plan(opened.table, job.sources, retry_failed=request.retry_failed))
+    repaired = [0] * len(plans)
+    if request.repair or any(plan.missing for plan in plans):
+        repaired = encode_plans(request, together, plans, reporter, stopping)
+    results = []
+    for (job, opened), plan, mended in zip(together, plans, repaired, strict=True):
+        opened.table.seal()
+        final = make_plan(opened.table, job.sources, retry_failed=False)
+        results.append(
+            TableResult(
+                opened.table.name, len(job.sources), plan.present, final.present - plan.present,
+                final.failed, mended, sum(record.truncated for record in opened.table.shards),
+            )
+        )  # fmt: skip
+        reporter.say(_told(results[-1]))
+        if results[-1].truncated:
+            reporter.say(_told_truncated(opened.table, results[-1].truncated))
+        opened.encoder = None  # of many encoders one stays in memory
+    return results
 
 
-def encode_plan(
+def encode_plans(
     request: Request,
-    opened: OpenedTable,
-    job: Job,
-    plan: Plan,
+    together: Sequence[OpenedJob],
+    plans: Sequence[Plan],
     reporter: Reporter,
     stopping: Callable[[], bool],
-) -> int:
+) -> list[int]:
     """Repair damaged shards if asked to, then encode and commit the planned ones in order; the
-    number of repaired ones."""
+    number of repaired ones of each table."""
     # here: a run that has nothing to do needs no torch
     from precompute.encode import Worker, preprocessing_threads
     from precompute.repair import damaged_shards, repair_shards
     from vqa_cache.system.device import device_name
 
-    damaged = damaged_shards(opened) if request.repair else []
-    if not (damaged or plan.missing):
-        return 0
+    tables = [opened for _, opened in together]
+    damaged = [damaged_shards(table) if request.repair else [] for table in tables]
+    steps = shards_together(plans)
+    if not (steps or any(damaged)):
+        return [0] * len(tables)
     with preprocessing_threads(request.workers) as pool:
         worker = Worker(
-            table=opened.table,
-            sources=job.sources,
+            sources={key: source for job, _ in together for key, source in job.sources.items()},
             pool=pool,
-            lookahead=2 * request.workers + opened.table.record.batch_plan.size,
+            workers=request.workers,
             skip_errors=request.on_error == "skip",
             advance=reporter.advance,
             stopping=stopping,
             say=reporter.say,
         )
-        if damaged or request.engine == "local":
-            opened.prepare(worker)
-        repair_shards(opened, worker, damaged)
-        if plan.missing:
-            reporter.begin(opened.table.name, plan.present + plan.missing, plan.present)
+        for table, own in zip(tables, damaged, strict=True):
+            repair_shards(table, worker, own)
+        if steps:
+            names = _named([table.table.name for table in tables])
+            items = sum(len(step.keys) for step in steps)
+            done = min(plan.present for plan in plans)
+            reporter.begin(names, done + items, done)
             try:
                 if request.engine == "ray":
                     from precompute.engine_ray import encode_shards
 
-                    encode_shards(opened, plan.shards, worker, request.workers)
+                    encode_shards(tables, steps, worker)
                 else:
-                    encode_in_order(plan, worker)
+                    encode_steps(tables, steps, worker, name=names, present=done)
             finally:
                 reporter.end()
             if request.engine == "local":
-                told = worker.bottleneck.told(plan.missing, device_name(worker.encoder.device))
-                reporter.say(f"{opened.table.name}: {told}")
-    return len(damaged)
+                assert tables[0].encoder is not None
+                told = worker.bottleneck.told(items, device_name(tables[0].encoder.device))
+                reporter.say(f"{names}: {told}")
+    return [len(own) for own in damaged]
 
 
-def encode_in_order(plan: Plan, worker: Worker) -> None:
-    """Encode and commit the planned shards. Raises Stopped, which tells the rows that are kept and
-    those that are lost."""
-    kept = plan.present
-    for planned in plan.shards:
-        try:
-            if worker.stopping():
-                raise Stopped("stopped by a signal")
-            worker.commit_shard(planned)
-        except Stopped as stopped:
-            raise Stopped(
-                f"{stopped}: {worker.table.name}: {kept:,} of {plan.present + plan.missing:,} rows "
-                f"are kept, {worker.lost:,} of a shard of {len(planned.keys):,} are lost; the same "
-                "command goes on"
-            ) from None
-        kept += len(planned.keys)
+def _named(names: list[str]) -> str:
+    """The tables of a forward pass in a few words."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more of its pass"
 
 
 def _told(result: TableResult) -> str:

@@ -28,7 +28,9 @@ def repair_shards(opened: OpenedTable, worker: Worker, damaged: list[ShardRecord
         PrecomputeError: a damaged shard holds items that this dataset does not have.
         DamagedError: encoded again, a shard differs from its record.
     """
-    worker = replace(worker, skip_errors=True, advance=lambda _items: None)
+    if not damaged:
+        return
+    worker, tapped = replace(worker, skip_errors=True, advance=lambda _items: None), opened.ready()
     for record in damaged:
         keys = unpack_keys(record.planned_keys)
         failures = {failure.position: failure.error for failure in record.failed}
@@ -46,4 +48,5 @@ def repair_shards(opened: OpenedTable, worker: Worker, damaged: list[ShardRecord
             )
         planned = PlannedShard(record.shard, tuple(keys))
         known = {position: error for position, error in absent.items() if error is not None}
-        worker.write_shard(planned, known).repair(record)
+        [writer] = worker.write_shards([tapped], [planned], known)
+        writer.repair(record)

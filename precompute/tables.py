@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,13 +16,13 @@ from vqa_cache.dtypes import SHORT_NAMES, StoredType
 from vqa_cache.errors import RefusedError
 from vqa_cache.identity import add_spec, begin_table, find_by_id
 from vqa_cache.memo import Memo, file_stat
-from vqa_cache.records.table import BatchPlan, TableSettings
+from vqa_cache.records.table import BatchPlan, TableRecord, TableSettings
 from vqa_cache.shard import ROWS_PER_SHARD
 from vqa_cache.spec import EncoderSpec, Modality, parse_spec
 from vqa_cache.table import Table
 
 if TYPE_CHECKING:
-    from precompute.encode import Worker
+    from precompute.encode import Tapped
     from precompute.encoders.base import Encoder
 
 # of identities: raised when they are made in another way, so that no memo answers for the old one
@@ -54,39 +55,49 @@ class EncoderSettings:
 
 @dataclass
 class OpenedTable:
-    """A table to fill, and its encoder once something has to be encoded."""
+    """A table to fill, and its encoder once it was needed."""
 
     table: Table
     spec: EncoderSpec
     modality: Modality
-    _encoder: Encoder | None = None
+    encoder: Encoder | None = None
     _begun_now: bool = False
     notes: tuple[str, ...] = ()  # what to tell about an encoder and a table just opened
 
-    def encoder(self) -> Encoder:
-        """The encoder, loaded on first use."""
-        if self._encoder is None:
-            from precompute.encoders import load_encoder
+    def ready(self, loaded: Iterable[Encoder] = ()) -> Tapped:
+        """The table with its encoder, loaded and where it computes, its canaries being unchanged.
 
-            self._encoder = load_encoder(self.spec, self.modality)
-        return self._encoder
+        Args:
+            loaded: encoders that may lend their model.
 
-    def prepare(self, worker: Worker) -> None:
-        """Give a worker the encoder, its canaries being unchanged. Raises RefusedError."""
+        Raises:
+            EncoderError: the encoder cannot be loaded.
+            RefusedError: the canaries changed.
+        """
         from precompute.canaries import check_drift
+        from precompute.encode import Tapped
+        from precompute.encoders import load_encoder
         from precompute.numerics import Numerics
         from vqa_cache.system.device import choose_device
 
-        encoder, numerics = self.encoder(), Numerics(self.table.record.computed_in)
-        if encoder.identity(self.table.dtype).id != self.table.id:  # remembered by files' times
-            raise RefusedError(
-                f"encoder {self.spec}: its files hold another encoder now than the one that table "
-                f"{self.table.name} was begun with; say --rehash, which begins another table"
-            )
-        encoder.to(choose_device())
+        if self.encoder is None:
+            encoder = load_encoder(self.spec, self.modality, loaded)
+            if encoder.identity(self.table.dtype).id != self.table.id:  # remembered by files' times
+                raise RefusedError(
+                    f"encoder {self.spec}: its files hold another encoder now than the one that "
+                    f"table {self.table.name} was begun with; say --rehash, which begins another "
+                    "table"
+                )
+            self.encoder = encoder
+        self.encoder.to(choose_device())
         if not self._begun_now:
-            check_drift(self.table, encoder, numerics)
-        worker.use(encoder, numerics)
+            check_drift(self.table, self.encoder, Numerics(self.table.record.computed_in))
+            self._begun_now = True
+        return Tapped(self.table, self.encoder)
+
+    def shares_pass(self, spec: EncoderSpec, modality: Modality) -> bool:
+        """Whether a spec differs from this table's in tap and raster alone."""
+        return self.modality == modality and self.spec.without_tap() == spec.without_tap()
 
 
 def open_table(
@@ -97,11 +108,14 @@ def open_table(
     settings: EncoderSettings,
     *,
     remembered: bool = True,
+    beside: Sequence[OpenedTable] = (),
 ) -> OpenedTable:
     """The table for a spec: remembered, found by its identity, or begun.
 
     Args:
         remembered: whether what the memo says may stand for loading the encoder.
+        beside: tables that are open already. They may lend a model; a new table computes like those
+            that share its forward pass.
 
     Raises:
         RefusedError: it exists and was begun with other settings.
@@ -118,12 +132,16 @@ def open_table(
 
     from precompute.encoders import load_encoder
 
-    encoder = load_encoder(spec, modality)
+    same_pass = [one for one in beside if one.shares_pass(spec, modality)]
+    encoder = load_encoder(
+        spec, modality, [one.encoder for one in same_pass if one.encoder is not None]
+    )
     identity = encoder.identity(settings.stored)
     table = find_by_id(cache, identity.id)
     begun_now = table is None
     if table is None:
-        made = _new_settings(encoder, modality, settings)
+        like = same_pass[0].table.record if same_pass else None
+        made = _new_settings(encoder, modality, settings, like)
         table = begin_table(cache, identity, encoder.label, spec, made)
         begun_now = table.record.canaries == made.canaries  # else another writer's was adopted
     _check_settings(table, settings)
@@ -167,20 +185,31 @@ def _recorded_batch_size(plan: BatchPlan) -> int | str:
     return f"left out ({plan.size:,} tokens a batch)" if by_tokens else plan.size
 
 
-def _new_settings(encoder: Encoder, modality: Modality, settings: EncoderSettings) -> TableSettings:
-    """Everything that a new table's record says beside its identity."""
+def _new_settings(
+    encoder: Encoder, modality: Modality, settings: EncoderSettings, like: TableRecord | None
+) -> TableSettings:
+    """Everything that a new table's record says beside its identity.
+
+    Args:
+        like: the record of a table that shares its forward pass: how it computes is how this does.
+    """
     import torch
 
     from precompute.canaries import measure
-    from precompute.computing import choose_computing
+    from precompute.computing import Computing, choose_computing
     from precompute.independence import check_independence
     from precompute.numerics import Numerics
-    from vqa_cache.system.device import choose_device, device_name
+    from vqa_cache.system.device import CPU, choose_device, device_name
 
     encoder.to(choose_device())
     check_independence(encoder)
-    computing = choose_computing(encoder, settings)
+    if like is None:
+        computing = choose_computing(encoder, settings)
+    else:
+        computing = Computing(like.computed_in, like.batch_plan)
     measured = measure(encoder, Numerics(computing.precision), settings.stored)
+    device = device_name(encoder.device)
+    encoder.to(CPU)  # until it encodes: others are opened meanwhile, and may need the memory
     return TableSettings(
         row_shape=encoder.row_shape,
         ragged=encoder.ragged,
@@ -188,7 +217,7 @@ def _new_settings(encoder: Encoder, modality: Modality, settings: EncoderSetting
         rows_per_shard=settings.rows_per_shard or ROWS_PER_SHARD[modality],
         precision=computing.precision,
         batch_plan=computing.batch_plan,
-        device=device_name(encoder.device),
+        device=device,
         threads=torch.get_num_threads(),
         canaries=measured.recorded(),
         environment=library_versions(),

@@ -86,8 +86,7 @@ def survey(spec: EncoderSpec, modality: Modality) -> Survey:
     from precompute.encoders import common_taps, load_encoder
     from precompute.independence import check_independence
 
-    options = {name: value for name, value in spec.options.items() if name != "grid"}
-    found = Survey(replace(spec, tap=None, options=options), modality)
+    found = Survey(spec.without_tap(), modality)
     default = default_tap(spec, modality)
     names = sorted(common_taps(spec), key=lambda name: name != default)
     encoder = failure = None

@@ -111,7 +111,10 @@ class Texts(Encoder):
     def collate(self, prepared: Sequence[int]) -> torch.Tensor:
         return torch.tensor(prepared, dtype=torch.float32)
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def call(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs
+
+    def rows(self, output: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         lengths = inputs
         return torch.stack([lengths, lengths * self.gain], dim=1)
 
@@ -157,8 +160,8 @@ def test_a_row_that_only_changed_its_length_is_drift(table: Table) -> None:
     class Scaled(Texts):
         scale = 1.0
 
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            return super().forward(inputs) * self.scale
+        def rows(self, output: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+            return super().rows(output, inputs) * self.scale
 
     encoder = Scaled()
     encoder.scale = 1.005
@@ -172,7 +175,7 @@ def test_a_row_that_only_changed_its_length_is_drift(table: Table) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_record_holds_the_cosine_to_fp32(dtype: str, precision: Any) -> None:
     class Linear(Texts):
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        def rows(self, output: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
             rows = torch.stack([inputs, torch.full_like(inputs, 1.001)], dim=1)
             return self.module(rows)
 
@@ -202,7 +205,7 @@ def test_rows_of_zeros_are_no_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """A cosine says nothing about a row of zeros, which a rectified block can give."""
 
     class Zeros(Texts):
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        def rows(self, output: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
             return torch.zeros(len(inputs), 2)
 
     table = begin(tmp_path / "cache", modality="text", row_shape=(2,))
@@ -258,7 +261,7 @@ def test_precision_is_chosen_by_measured_gain(monkeypatch: pytest.MonkeyPatch) -
 
 def test_bf16_computes_in_bf16() -> None:
     class Linear(Texts):
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        def rows(self, output: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
             return self.module(torch.stack([inputs, torch.full_like(inputs, 1.001)], dim=1))
 
     encoder = Linear()

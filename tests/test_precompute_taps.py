@@ -5,43 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from precompute.encoders.taps import BlockTap, ImagePooling, masked_mean
+from precompute.encoders.taps import ImagePooling, masked_mean
 from precompute.errors import EncoderError
-
-
-def small() -> torch.nn.Module:
-    torch.manual_seed(0)
-    model = torch.nn.Sequential()
-    model.add_module("one", torch.nn.Conv2d(3, 4, 3, padding=1))
-    model.add_module(
-        "two", torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv2d(4, 5, 3, stride=2))
-    )
-    model.add_module("list", torch.nn.ModuleList([torch.nn.ReLU()]))
-    return model
-
-
-def test_a_block_gives_its_output_and_stops() -> None:
-    model = small()
-    pixels = torch.randn(2, 3, 9, 9)
-    expected = model[:1](pixels)
-    model[1].register_forward_hook(lambda *_: pytest.fail("ran past the tap"))
-    tap = BlockTap(model, "one", "spec")
-    assert torch.equal(tap(input=pixels), expected)
-    assert torch.equal(tap(input=pixels), expected)  # as often as wanted
-
-
-def test_an_unknown_block_lists_the_known() -> None:
-    with pytest.raises(
-        EncoderError, match=r"spec: no block named 'three'; the model has: one, two"
-    ):
-        BlockTap(small(), "three", "spec")
-
-
-def test_a_block_that_never_runs_is_a_clear_error() -> None:
-    model = small()
-    model.forward = lambda **inputs: inputs  # type: ignore[assignment]
-    with pytest.raises(EncoderError, match="list"):
-        BlockTap(model, "list", "spec")(input=torch.zeros(1, 3, 4, 4))
 
 
 def test_a_grid_is_row_major_averages() -> None:
@@ -94,10 +59,3 @@ def test_padding_stays_out_of_a_mean() -> None:
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
     assert masked_mean(hidden, mask).tolist() == [[2.0], [4.0]]
     assert masked_mean(hidden[:, 0], mask).tolist() == [[1.0], [2.0]]
-
-
-def test_a_block_that_gives_no_row_an_item_is_refused() -> None:
-    model = small()
-    model.two = torch.nn.Flatten(0, 1)
-    with pytest.raises(EncoderError, match=r"block 'two' gives \[8, 9, 9\] for 2 items"):
-        BlockTap(model, "two", "spec")(input=torch.zeros(2, 3, 9, 9))

@@ -53,6 +53,11 @@ class EncoderSpec:
         """The same spec with its tap named."""
         return self if self.tap else replace(self, tap=default_tap(self, modality))
 
+    def without_tap(self) -> EncoderSpec:
+        """The model and its preprocessing: what specs of one forward pass have in common."""
+        options = {name: value for name, value in self.options.items() if name != "grid"}
+        return replace(self, tap=None, options=options)
+
     @property
     def timm_model(self) -> str | None:
         """The model whose weights a `pkg:` spec's package is known to hold; None of any other."""
@@ -119,6 +124,18 @@ def parse_spec(text: str) -> EncoderSpec:
     return spec
 
 
+def each_tap(text: str) -> list[str]:
+    """The specs that one with several taps, `tap=a+b`, is short for; any other is itself. Raises
+    SpecError."""
+    spec = parse_spec(text)
+    if spec.tap is None or "+" not in spec.tap:
+        return [text]
+    taps = spec.tap.split("+")
+    if not all(taps) or len(set(taps)) < len(taps):
+        raise SpecError(f"encoder {text!r}: tap={spec.tap}: expected different names, tap=a+b")
+    return [str(replace(spec, tap=tap)) for tap in taps]
+
+
 def _split(rest: str) -> tuple[str, list[str]]:
     """Model and `name=value` pieces; a piece without `=` belongs to the one before it, so that
     `tokenizer=pkg:folder` and `hf-hub:org/model` stay whole."""
@@ -167,9 +184,13 @@ class Features(BaseModel):
         for spec in _listed(value):
             if not is_table_name(spec):
                 try:
-                    parse_spec(spec)
+                    several = each_tap(spec)
                 except SpecError as error:
                     raise ValueError(str(error)) from None
+                if len(several) > 1:
+                    raise ValueError(
+                        f"{spec!r} names {len(several)} tables; list them one by one: {several}"
+                    )
         return value
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data.jsonl import Jsonl
 from precompute.numerics import Precision
-from precompute.pipeline import Request, commit_splits, fill_table, jobs
+from precompute.pipeline import OpenedJob, Request, commit_splits, fill_tables, jobs
 from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings, OpenedTable, open_table
 from vqa_cache.cache import Cache, create_cache
@@ -77,7 +77,10 @@ class StageOne:
         reporter = Listener(self.said)
         wanted = commit_splits(request, cache, Jsonl(self._root), memo, reporter)
         [job] = jobs(request, wanted)
-        return float(fill_table(request, self.opened, job, reporter, lambda: False).encoded)
+        encoder = self.opened.encoder  # kept for the next turn
+        [result] = fill_tables(request, [OpenedJob(job, self.opened)], reporter, lambda: False)
+        self.opened.encoder = encoder
+        return float(result.encoded)
 
     def close(self) -> None:
         """Delete the cache."""

@@ -35,7 +35,7 @@ def measure_model(bench: Bench, name: str) -> None:
         work[plain] = bench.timed(plain, lambda: plain_image_loop(spec, files))
     floor = None
     if "pipeline_vs_floor" in bench.wanted:
-        floor = Floor(stage.opened.encoder(), stage.opened.table, files)
+        floor = Floor(stage.opened.ready().encoder, stage.opened.table, files)
         work["floor"] = floor.turn
     peers = ", ".join(other for other in work if other != name)
     bench.report.begin(f"{name}: {count} JPEGs to commits against {peers}")

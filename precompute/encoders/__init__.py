@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,11 @@ FAMILIES: dict[str, str] = {
 _TIMM_PACKAGE = "precompute.encoders.efficientnet_lite:load"  # of `pkg`, by spec.timm_model
 
 
-def load_encoder(spec: EncoderSpec, modality: Modality) -> Encoder:
+def load_encoder(spec: EncoderSpec, modality: Modality, loaded: Iterable[Encoder] = ()) -> Encoder:
     """Load the encoder that a spec names, for images or for texts.
+
+    Args:
+        loaded: encoders that may lend their model, where tap and raster alone differ.
 
     Raises:
         EncoderError: unknown family, model or option; weights out of reach.
@@ -43,7 +47,13 @@ def load_encoder(spec: EncoderSpec, modality: Modality) -> Encoder:
             f"encoder {spec}: a revision is of a hub's weights, which {local[0]}= does not take; "
             f"leave out one of @{spec.revision} and {local[0]}="
         )
-    encoder: Encoder = getattr(module, factory)(spec.with_default_tap(modality), modality)
+    spec = spec.with_default_tap(modality)
+    for other in loaded:
+        if other.modality == modality and other.spec.without_tap() == spec.without_tap():
+            beside = other.beside(spec)
+            if beside is not None:
+                return beside
+    encoder: Encoder = getattr(module, factory)(spec, modality)
     return encoder
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from precompute.copies import Copies, Inputs, copies_for
+from precompute.encoders.one_pass import forward_together
+from precompute.encoders.taps import Block
 from precompute.errors import ItemError
 from vqa_cache.dtypes import StoredType
 from vqa_cache.identity import weights_digest
@@ -32,6 +34,7 @@ class Encoder(ABC):
         prepared_together: items that a worker thread preprocesses in one call.
         untrained: whether its weights are random.
         notes: what a user should be told about it when it was opened.
+        block: where in the model rows are taken; None takes them from what the whole model gives.
         copies: to and from the device that it computes on, at first the CPU.
     """
 
@@ -45,6 +48,7 @@ class Encoder(ABC):
     ragged: bool = False
     prepared_together: int = 1
     notes: tuple[str, ...] = ()
+    block: Block | None = None
 
     def __init__(
         self, spec: EncoderSpec, module: torch.nn.Module, unused: Collection[str] = ()
@@ -57,7 +61,13 @@ class Encoder(ABC):
         self.spec = spec
         self.module = module.eval().requires_grad_(False)
         self._unused = frozenset(unused)
-        self.copies: Copies = copies_for(CPU)
+        weight = next(self.module.parameters(), None)
+        self.copies: Copies = copies_for(CPU if weight is None else weight.device)
+
+    def beside(self, spec: EncoderSpec) -> Encoder | None:
+        """An encoder of the same loaded model that differs from this one in tap and raster alone;
+        None where that tap needs a model of its own. Raises EncoderError."""
+        return None
 
     @property
     def device(self) -> torch.device:
@@ -113,6 +123,18 @@ class Encoder(ABC):
         """A batch for `forward`, on the CPU."""
 
     @abstractmethod
+    def call(self, inputs: Inputs) -> Any:
+        """The model itself on a batch."""
+
+    def outputs(self, inputs: Inputs) -> Any:
+        """What rows are made of where the tap is no block."""
+        return self.call(inputs)
+
+    @abstractmethod
+    def rows(self, output: Any, inputs: Inputs) -> torch.Tensor:
+        """The rows of a batch, as `forward` gives them, from the tensor that the tapped block gave
+        or from `outputs`."""
+
     def forward(self, inputs: Inputs) -> torch.Tensor:
         """Rows of a batch, float32 [items, *row_shape]; ragged ones joined, [sum of their lengths,
         *row_shape].
@@ -120,6 +142,7 @@ class Encoder(ABC):
         Args:
             inputs: what `collate` gave, on `device`, where the rows are as well.
         """
+        return forward_together([self], inputs)[0]
 
     def encode(self, prepared: Sequence[Any]) -> torch.Tensor:
         """`forward` of what `prepare` gave for some items."""

@@ -17,7 +17,7 @@ from precompute.encoders.base import Encoder
 from precompute.encoders.images import OPENING, pixels_of, probe_pixels
 from precompute.encoders.open_clip_models import Tower
 from precompute.encoders.options import clear_failures, integer_option, tokenizer_option
-from precompute.encoders.taps import BlockTap, ImagePooling, masked_mean
+from precompute.encoders.taps import Block, ImagePooling, masked_mean
 from precompute.encoders.tokenizer import (
     check_tokenizer,
     tokenizer_digest,
@@ -39,34 +39,41 @@ class OpenClipEncoder(Encoder):
 
     def __init__(self, spec: EncoderSpec, tower: Tower) -> None:
         super().__init__(spec, tower.module)
+        self._tower = tower
         self.label = spec.model
         self._config = tower.config
         self._revision = tower.revision
-        self._block = None
         self.pooling = "none"
         if spec.tap == "pooled":
             _leave_out_projection(spec, tower.module)
         elif spec.tap == "tokens":
             _give_tokens(spec, tower.module)
         elif spec.tap != "projected":
-            self._block = BlockTap(tower.module, str(spec.tap), f"encoder {spec}")
+            self.block = Block(tower.module, str(spec.tap), f"encoder {spec}")
 
     @property
     def revision(self) -> str | None:
         return self._revision
 
-    def _embedding(self, batch: torch.Tensor) -> torch.Tensor:
-        """float32 [batch, width] at tap `projected` or `pooled`."""
-        output = self.module(batch)
-        output = output[0] if isinstance(output, tuple) else output  # CoCa gives tokens as well
-        rows: torch.Tensor = output.float()
-        return rows
+    def beside(self, spec: EncoderSpec) -> Encoder | None:
+        if "pooled" in (spec.tap, self.spec.tap):  # which takes the projection out of the tower
+            return None
+        return type(self)(spec, self._tower)
 
-    def _tokens(self, batch: torch.Tensor) -> torch.Tensor:
+    def call(self, inputs: torch.Tensor) -> Any:
+        return self.module(inputs)
+
+    @staticmethod
+    def _embedding(output: Any) -> torch.Tensor:
+        """float32 [batch, width] at tap `projected` or `pooled`."""
+        rows: torch.Tensor = output[0] if isinstance(output, tuple) else output  # CoCa: tokens too
+        return rows.float()
+
+    @staticmethod
+    def _tokens(output: Any) -> torch.Tensor:
         """float32 [batch, tokens, width] at tap `tokens`."""
-        _, tokens = self.module(batch)
-        rows: torch.Tensor = tokens.float()
-        return rows
+        tokens: torch.Tensor = output[1]
+        return tokens.float()
 
     def architecture(self) -> dict[str, Any]:
         modules = hashlib.sha256(repr(self.module).encode()).hexdigest()
@@ -122,7 +129,7 @@ class OpenClipImages(OpenClipEncoder):
             prefix_tokens=getattr(trunk, "num_prefix_tokens", own_class_token),
             channels_last=getattr(trunk, "output_fmt", "NCHW") == "NHWC",
         )
-        if self._block is not None:
+        if self.block is not None:
             self.pooling = self._pool.name
         elif self._pool.grid:
             raise EncoderError(
@@ -142,10 +149,10 @@ class OpenClipImages(OpenClipEncoder):
     def collate(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.stack(list(prepared))
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        if self._block is not None:
-            return self._pool(self._block(inputs))
-        return self._tokens(inputs) if self.spec.tap == "tokens" else self._embedding(inputs)
+    def rows(self, output: Any, inputs: torch.Tensor) -> torch.Tensor:
+        if self.block is not None:
+            return self._pool(output)
+        return self._tokens(output) if self.spec.tap == "tokens" else self._embedding(output)
 
     def preprocessing(self) -> dict[str, Any]:
         settings = json.loads(json.dumps(self._settings, default=str))
@@ -162,7 +169,7 @@ class OpenClipTexts(OpenClipEncoder):
     def __init__(self, spec: EncoderSpec, tower: Tower) -> None:
         super().__init__(spec, tower)
         self._tokenizer: Any = _tokenizer(spec, tower)
-        if self._block is not None:
+        if self.block is not None:
             self.pooling = "mean"
         self.ragged = spec.tap == "tokens"
         self._causal_mask = _causal_mask(tower.module, self._tokenizer)
@@ -187,15 +194,18 @@ class OpenClipTexts(OpenClipEncoder):
         ids = torch.stack(list(prepared))
         return ids if self._causal_mask is None else ids[:, : max(map(self.length, prepared))]
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def call(self, inputs: torch.Tensor) -> Any:
         if self._causal_mask is not None:
             width = inputs.shape[1]
             self.module.attn_mask = self._causal_mask[:width, :width]
+        return super().call(inputs)
+
+    def rows(self, output: Any, inputs: torch.Tensor) -> torch.Tensor:
         if self.ragged:
-            return self._tokens(inputs)[self._mask(inputs)]
-        if self._block is None:
-            return self._embedding(inputs)
-        return masked_mean(self._block(inputs), self._mask(inputs))
+            return self._tokens(output)[self._mask(inputs)]
+        if self.block is None:
+            return self._embedding(output)
+        return masked_mean(output, self._mask(inputs))
 
     def length(self, prepared: torch.Tensor) -> int:
         return int(self._mask(prepared[None]).sum())

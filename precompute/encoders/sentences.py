@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from precompute.encoders import hub
 from precompute.encoders.base import Encoder
 from precompute.encoders.options import check_options, clear_failures
-from precompute.encoders.taps import BlockTap, masked_mean
+from precompute.encoders.taps import Block, masked_mean
 from precompute.encoders.tokenizer import (
     check_tokenizer,
     max_length_option,
@@ -148,14 +148,16 @@ class Sentences(Encoder):
         if asked is not None:
             model.max_seq_length = asked
         self._untruncated_length = untruncated_length(model.tokenizer)
-        self._block = None
         self.pooling = "none"
         self.ragged = spec.tap == "tokens"
         if spec.tap not in TAPS:
-            self._block = BlockTap(model, str(spec.tap), f"encoder {spec}")
+            self.block = Block(model, str(spec.tap), f"encoder {spec}")
             self.pooling = "mean"
         with clear_failures(spec), torch.inference_mode():
             self.row_shape = tuple(self.encode([self.prepare("probe")]).shape[1:])
+
+    def beside(self, spec: EncoderSpec) -> Encoder:
+        return Sentences(spec, self.module, self._revision, sorted(self._unused))
 
     @property
     def revision(self) -> str | None:
@@ -217,12 +219,14 @@ class Sentences(Encoder):
                 )
         return features
 
-    def forward(self, inputs: dict[str, Any]) -> torch.Tensor:
-        inside = inputs["attention_mask"]  # the model adds its outputs to what it is given
-        if self._block is not None:
-            return masked_mean(self._block(inputs), inside)
+    def call(self, inputs: dict[str, Any]) -> Any:
+        return self.module(dict(inputs))  # it adds its outputs to what it is given
+
+    def rows(self, output: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        inside = inputs["attention_mask"]
+        if self.block is not None:
+            return masked_mean(output, inside)
         model: Any = self.module
-        output = model(inputs)
         if self.ragged:
             tokens: torch.Tensor = output["token_embeddings"][inside.bool()]
             return tokens.float()

@@ -11,55 +11,39 @@ from torch.nn import functional
 from precompute.errors import EncoderError
 
 
-class _Reached(Exception):
-    """Carries a block's output out of a forward pass; what lies behind it is never computed."""
+class Block:
+    """A named block of a model, whose output a tap takes."""
 
-    def __init__(self, output: Any) -> None:
-        self.output = output
-
-
-class BlockTap:
-    """Runs a model up to one named block and returns that block's output."""
-
-    def __init__(self, module: torch.nn.Module, block: str, spec: object) -> None:
+    def __init__(self, module: torch.nn.Module, name: str, spec: object) -> None:
         """Raises EncoderError listing the model's blocks when there is none of this name."""
         names = {name: child for name, child in module.named_modules() if name}
-        if block not in names:
+        if name not in names:
             shown = shown_blocks(module)
-            raise EncoderError(f"{spec}: no block named {block!r}; the model has: {shown}")
-        self._module, self._block, self._spec = module, block, spec
-        names[block].register_forward_hook(self._stop)
+            raise EncoderError(f"{spec}: no block named {name!r}; the model has: {shown}")
+        self.module = names[name]
+        self._whole, self._name, self._spec = module, name, spec
 
-    @staticmethod
-    def _stop(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
-        raise _Reached(output)
+    def checked(self, output: Any, items: int) -> torch.Tensor:
+        """The tensor that the block gave for so many items. Raises EncoderError."""
+        tensor = first_tensor(output)
+        if tensor is None:
+            raise EncoderError(
+                f"{self._spec}: block {self._name!r} gives a {type(output).__name__}, "
+                "no tensor; name a block inside it"
+            )
+        if not (tensor.ndim > 1 and len(tensor) == items):  # windows of an image, for example
+            raise EncoderError(
+                f"{self._spec}: block {self._name!r} gives {list(tensor.shape)} for {items} "
+                "items, not one row an item; name a block around it"
+            )
+        return tensor
 
-    def __call__(self, *unnamed: Any, **named: torch.Tensor) -> torch.Tensor:
-        """The block's output for the model's inputs (tensors, or one dictionary of them)."""
-        try:
-            self._module(*unnamed, **named)
-        except _Reached as reached:
-            output = first_tensor(reached.output)
-            items = _batch_size(*unnamed, *named.values())
-            if output is None:
-                raise EncoderError(
-                    f"{self._spec}: block {self._block!r} gives a {type(reached.output).__name__}, "
-                    "no tensor; name a block inside it"
-                ) from None
-            if not (output.ndim > 1 and len(output) == items):  # windows of an image, for example
-                raise EncoderError(
-                    f"{self._spec}: block {self._block!r} gives {list(output.shape)} for {items} "
-                    "items, not one row an item; name a block around it"
-                ) from None
-            return output
-        raise EncoderError(
-            f"{self._spec}: block {self._block!r} only holds others and never runs itself; "
-            f"name one of: {shown_blocks(self._module)}"
+    def never_ran(self) -> EncoderError:
+        """What to raise when the model has run and the block has not."""
+        return EncoderError(
+            f"{self._spec}: block {self._name!r} only holds others and never runs itself; "
+            f"name one of: {shown_blocks(self._whole)}"
         )
-
-
-def _batch_size(first: Any, *_others: Any) -> int:
-    return _batch_size(*first.values()) if isinstance(first, dict) else len(first)
 
 
 def first_tensor(output: Any) -> torch.Tensor | None:

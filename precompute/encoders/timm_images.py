@@ -29,7 +29,7 @@ from precompute.encoders.options import (
     near_names,
     number_option,
 )
-from precompute.encoders.taps import BlockTap, ImagePooling
+from precompute.encoders.taps import Block, ImagePooling
 from precompute.encoders.weights_file import give_weights
 from precompute.errors import EncoderError
 from precompute.torchvision_operators import declare_missing_operators
@@ -210,9 +210,8 @@ class TimmImages(Encoder):
             prefix_tokens=getattr(module, "num_prefix_tokens", 0),
             channels_last=getattr(module, "output_fmt", "NCHW") == "NHWC",
         )
-        self._tap = None
         if spec.tap not in TAPS:
-            self._tap = BlockTap(module, str(spec.tap), f"encoder {spec}")
+            self.block = Block(module, str(spec.tap), f"encoder {spec}")
         own = {"pooled": "pooled", "tokens": "none"}
         self.pooling = self._pool.name if self._pool.grid else own.get(str(spec.tap), "mean")
         with clear_failures(spec), torch.inference_mode():
@@ -236,17 +235,28 @@ class TimmImages(Encoder):
     def collate(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.stack(list(prepared))
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        batch = inputs.contiguous(memory_format=torch.channels_last)
+    def beside(self, spec: EncoderSpec) -> Encoder:
+        return TimmImages(spec, self.module, self.label, self._revision)
+
+    def call(self, inputs: torch.Tensor) -> Any:
+        return self.module(x=inputs.contiguous(memory_format=torch.channels_last))
+
+    def outputs(self, inputs: torch.Tensor) -> torch.Tensor:
         model: Any = self.module
-        if self._tap is not None:
-            return self._pool(self._tap(x=batch))
-        features = model.forward_features(batch)
+        features: torch.Tensor = model.forward_features(
+            inputs.contiguous(memory_format=torch.channels_last)
+        )
+        return features
+
+    def rows(self, output: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        if self.block is not None:
+            return self._pool(output)
         if self.spec.tap == "tokens":
-            return self._tokens(features)
+            return self._tokens(output)
         if self._pool.grid:
-            return self._pool(features)
-        pooled: torch.Tensor = model.forward_head(features, pre_logits=True)
+            return self._pool(output)
+        model: Any = self.module
+        pooled: torch.Tensor = model.forward_head(output, pre_logits=True)
         return pooled.float()
 
     def _tokens(self, features: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from precompute.encoders import hub
 from precompute.encoders.images import OPENING, pixels_of, probe_pixels
 from precompute.encoders.options import clear_failures, integer_option
-from precompute.encoders.taps import BlockTap, ImagePooling, shown_blocks
+from precompute.encoders.taps import Block, ImagePooling, shown_blocks
 from precompute.encoders.transformers_base import POOLED, Loaded, TransformersEncoder
 from precompute.errors import EncoderError
 from vqa_cache.spec import EncoderSpec
@@ -44,9 +44,8 @@ class TransformersImages(TransformersEncoder):
         model: Any = self.module
         behind = _NORM_BEHIND.get(model.config.model_type) if spec.tap not in POOLED else None
         self._norm_behind = getattr(model, behind) if behind is not None else None
-        self._block = None
         if spec.tap not in ("cls", "mean", "tokens", *POOLED):
-            self._block = BlockTap(self.module, str(spec.tap), f"encoder {spec}")
+            self.block = Block(self.module, str(spec.tap), f"encoder {spec}")
             self.pooling = self.pooling if self._grid else "mean"
         with clear_failures(spec), torch.inference_mode():
             self._processor = _image_processor(spec, loaded)
@@ -66,12 +65,12 @@ class TransformersImages(TransformersEncoder):
     def collate(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.stack(list(prepared))
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        pixels = inputs
-        if self._block is not None:
-            tokens = self._block(pixel_values=pixels)
-        else:
-            output = self.module(pixel_values=pixels)
+    def call(self, inputs: torch.Tensor) -> Any:
+        return self.module(pixel_values=inputs)
+
+    def rows(self, output: Any, inputs: torch.Tensor) -> torch.Tensor:
+        tokens: torch.Tensor = output
+        if self.block is None:
             if self.spec.tap in POOLED:
                 return self._pooler_output(output)
             tokens = output.last_hidden_state
@@ -79,7 +78,7 @@ class TransformersImages(TransformersEncoder):
                 tokens = self._norm_behind(tokens)
             if self.spec.tap == "tokens":
                 return self._all_tokens(tokens)
-        prefix = self._prefix_tokens(tokens, pixels)
+        prefix = self._prefix_tokens(tokens, inputs)
         if self.pooling != "cls":
             return ImagePooling(self._grid, prefix)(tokens)
         if tokens.ndim != 3 or not self._has_class_token:

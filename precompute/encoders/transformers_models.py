@@ -14,7 +14,6 @@ over a raster.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from precompute.encoders.options import (
     integer_option,
     number_option,
 )
-from precompute.encoders.transformers_base import Loaded
+from precompute.encoders.transformers_base import Loaded, check_missing
 from precompute.encoders.transformers_towers import take_tower
 from precompute.errors import EncoderError
 from precompute.folders import local_folder
@@ -40,7 +39,6 @@ _OPTIONS: dict[Modality, tuple[str, ...]] = {
     "image": ("random", "grid"),
     "text": ("random", "tokenizer", "max_length", "truncation_side"),
 }
-_POOLERS = re.compile(r"(.+\.)?(pooler|head)\.")
 
 
 def load(spec: EncoderSpec, modality: Modality) -> Encoder:
@@ -77,12 +75,7 @@ def _pretrained(spec: EncoderSpec, modality: Modality) -> Loaded:
             output_loading_info=True,
         )
     model, missing = take_tower(spec, modality, model, sorted(loaded["missing_keys"]))
-    used = [name for name in missing if _is_used(name, spec)]
-    if used:
-        raise EncoderError(
-            f"encoder {spec}: the checkpoint lacks weights that tap {spec.tap!r} uses "
-            f"({used[0]}, {len(used)} in all); they would be random. Choose another tap"
-        )
+    check_missing(spec, missing)
     return Loaded(model, source, revision, missing)
 
 
@@ -92,14 +85,6 @@ def _commit(spec: EncoderSpec) -> str | None:
 
     path = cached_file(spec.model, "config.json", revision=spec.revision or "main")
     return hub.commit_of(str(path)) or spec.revision
-
-
-def _is_used(weight: str, spec: EncoderSpec) -> bool:
-    """Whether a row depends on a weight; poolers (SigLIP's is its head) serve their taps alone."""
-    tap = str(spec.tap)
-    if not _POOLERS.match(weight):
-        return True
-    return tap in ("pooler", "projected") or _POOLERS.match(f"{tap}.") is not None
 
 
 def _random(spec: EncoderSpec, modality: Modality) -> Loaded:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from precompute.encoders.options import clear_failures, tokenizer_option
-from precompute.encoders.taps import BlockTap, masked_mean
+from precompute.encoders.taps import Block, masked_mean
 from precompute.encoders.tokenizer import (
     load_tokenizer,
     max_length_option,
@@ -37,9 +37,8 @@ class TransformersTexts(TransformersEncoder):
         super().__init__(spec, loaded)
         self.pooling = str(spec.tap)
         self.ragged = spec.tap == "tokens"
-        self._block = None
         if spec.tap not in ("cls", "mean", "tokens", *POOLED):
-            self._block = BlockTap(self.module, str(spec.tap), f"encoder {spec}")
+            self.block = Block(self.module, str(spec.tap), f"encoder {spec}")
             self.pooling = "mean"
         self._tokenizer = tokenizer = _tokenizer(spec, loaded)
         set_truncation_side(spec, tokenizer)
@@ -99,11 +98,13 @@ class TransformersTexts(TransformersEncoder):
         ids[inside] = torch.tensor(list(chain.from_iterable(prepared)))
         return {"input_ids": ids, "attention_mask": inside.long()}
 
-    def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def call(self, inputs: dict[str, torch.Tensor]) -> Any:
+        return self.module(**inputs)
+
+    def rows(self, output: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         mask = inputs["attention_mask"]
-        if self._block is not None:
-            return masked_mean(self._block(**inputs), mask)
-        output = self.module(**inputs)
+        if self.block is not None:
+            return masked_mean(output, mask)
         if self.spec.tap in POOLED:
             return self._pooler_output(output)
         hidden: torch.Tensor = output.last_hidden_state
