@@ -27,7 +27,7 @@ from train.heads.mlp import MlpHead
 from train.inputs.specification import Input
 from train.lanes.loss import LaneCrossEntropy
 from train.lanes.optimizer import LaneAdamW
-from train.lanes.stack import LaneModel, can_stack
+from train.lanes.stack import LaneModel, is_alike
 from train.lanes.step import LaneStep
 from train.losses import IGNORED
 from train.losses.cross_entropy import CrossEntropy
@@ -301,12 +301,8 @@ def test_models_that_do_not_fit_are_refused() -> None:
     cosine[1].head.answers.add_(1)  # type: ignore[operator]
     with pytest.raises(ValueError, match="lanes differ in 'answers', which all of them share"):
         LaneModel(cosine, [0, 0])
-    foreign = AnswerModel(Concat(SIZES), nn.LSTM(11, 3))
-    assert can_stack(narrow)
-    assert not can_stack(foreign)
-    assert not can_stack(AnswerModel(Concat(SIZES), OwnHead(11, ANSWERS)))
-    with pytest.raises(TypeError, match="LSTM has no form with lanes"):
-        LaneModel([foreign, foreign], [0, 1])
+    assert is_alike(narrow)
+    assert not is_alike(AnswerModel(Concat(SIZES), OwnHead(11, ANSWERS)))
 
 
 def test_the_engine_never_imports_the_configs() -> None:

@@ -26,6 +26,8 @@ class BilinearAttention(nn.Module):
     one a glimpse, are once an image.
     """
 
+    lane_options = ("dropout",)
+
     def __init__(
         self,
         image: Positions,

@@ -24,6 +24,8 @@ class BottomUpAttention(nn.Module):
     normalisation. W [v; q] is computed as W_v v + W_q q, so that W_v v is once an image.
     """
 
+    lane_options = ("dropout",)
+
     def __init__(
         self,
         image: Positions,

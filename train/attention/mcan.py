@@ -32,6 +32,8 @@ class CoAttention(nn.Module):
     first self-attention, everything after it has seen the question.
     """
 
+    lane_options = ("dropout",)
+
     def __init__(
         self,
         image: Positions,

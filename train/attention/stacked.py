@@ -27,6 +27,8 @@ class StackedAttention(nn.Module):
     softmax ignores it. Keys and values are computed once an image.
     """
 
+    lane_options = ("dropout",)
+
     def __init__(
         self,
         image: Positions,

@@ -19,6 +19,13 @@ def derive_seed(*parts: int | str | bytes) -> int:
     return int.from_bytes(digest.digest(), "little") >> 1
 
 
+def default_generator(device: torch.device) -> torch.Generator:
+    """The global random state of a device."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index or 0]
+    return torch.default_generator
+
+
 def epoch_order(n: int, *, data_seed: int, epoch: int) -> torch.Tensor:
     """The order of n samples in an epoch, int64 [n]: a function of (data_seed, epoch) alone."""
     generator = torch.Generator().manual_seed(derive_seed(data_seed, "order", epoch))

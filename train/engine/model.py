@@ -18,6 +18,8 @@ class AnswerModel(nn.Module):
     Several tables of one modality ("image", "image 2") are side by side for an attention.
     """
 
+    lanes_alike = True
+
     def __init__(
         self,
         fusion: nn.Module,

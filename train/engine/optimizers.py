@@ -142,6 +142,9 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
 
+    lane_form = "train.lanes.optimizer:LaneAdamW"
+    lane_options = ("lr", "weight_decay")
+
     kernel = staticmethod(torch._fused_adamw_)
 
     def __init__(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from train.config.precisions import COMPUTE_TYPES, Precision
-from train.config.seeds import derive_seed
+from train.config.seeds import default_generator, derive_seed
 from train.engine.optimizers import Optimizer, Schedule
 from train.engine.scaler import GradientScaler
 from train.inputs.specification import Batch, Input
@@ -62,11 +62,8 @@ class TrainingStep:
 
     def start(self, step: int) -> None:
         """Set the random state to what the step draws from."""
-        seed = derive_seed(self.seed, "step", step)
-        if self.device.type == "cuda":
-            torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
-        else:
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a stack trace
+        # torch.manual_seed formats a stack trace
+        default_generator(self.device).manual_seed(derive_seed(self.seed, "step", step))
 
     def update(
         self, inputs: Mapping[str, Input], targets: torch.Tensor, lr: torch.Tensor

@@ -13,6 +13,8 @@ from train.fusion.fusion import Fusion
 class Concat(Fusion):
     """The rows side by side: [batch, sum of widths]."""
 
+    lanes_alike = True
+
     def __init__(self, sizes: Mapping[str, int], **options: Any) -> None:
         super().__init__(sizes, **options)
         self.out_features = sum(self.sizes.values())

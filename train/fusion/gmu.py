@@ -27,6 +27,8 @@ class GatedMultimodalUnit(Fusion):
     A single modality has nothing to compete with: "a" and "b" leave it as it is.
     """
 
+    lanes_alike = True
+
     def __init__(
         self, sizes: Mapping[str, int], *, form: Form = "c", dim: Size = 1024, **options: Any
     ) -> None:

@@ -19,6 +19,8 @@ class Product(Projected):
     the size they have without the normalisation.
     """
 
+    lanes_alike = True
+
     def join(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         product = reduce(torch.mul, self.project(inputs))
         return product * math.sqrt(self.out_features) if self.l2 else product

@@ -16,5 +16,7 @@ class Sum(Projected):
     The joint embedding of Ren et al. 2015 (arXiv:1505.02074) and many baselines.
     """
 
+    lanes_alike = True
+
     def join(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return reduce(torch.add, self.project(inputs))

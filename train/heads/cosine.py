@@ -26,6 +26,8 @@ class CosineHead(MlpHead):
     The answer matrix is a buffer: saved with the weights, never trained.
     """
 
+    lanes_alike = True
+
     answers: torch.Tensor
 
     def __init__(

@@ -12,6 +12,9 @@ from train.layers.dropout import Dropout
 class LinearHead(nn.Module):
     """Dropout on the input, then one linear layer."""
 
+    lanes_alike = True
+    lane_options = ("dropout_input",)
+
     def __init__(self, in_features: int, num_answers: int, *, dropout_input: Share = 0.0) -> None:
         super().__init__()
         self.dropout = Dropout(dropout_input)

@@ -16,6 +16,9 @@ class MlpHead(nn.Module):
     `hidden` lists the widths of the hidden layers and may be empty.
     """
 
+    lanes_alike = True
+    lane_options = ("dropout", "dropout_input")
+
     def __init__(
         self,
         in_features: int,

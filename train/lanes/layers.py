@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -99,6 +100,13 @@ class LaneDropout(nn.Module):
         return kept(x[0] if x.ndim == 3 else x, share, stream)
 
 
+class Draws(Protocol):
+    """What draws from the streams: its lanes share one where seed and shares are the same."""
+
+    shares: list[float]
+    streams: Streams | None
+
+
 class Streams:
     """The random streams of a step, one for all lanes of the same seed and shares of dropout.
 
@@ -108,7 +116,7 @@ class Streams:
     """
 
     def __init__(
-        self, seeds: Sequence[int], dropouts: Sequence[LaneDropout], device: torch.device
+        self, seeds: Sequence[int], dropouts: Sequence[Draws], device: torch.device
     ) -> None:
         kinds = [
             (seed, *(dropout.shares[lane] for dropout in dropouts))
@@ -127,4 +135,5 @@ class Streams:
 
 def stacked(parameters: Sequence[torch.Tensor]) -> nn.Parameter:
     """K parameters as one, lanes first."""
-    return nn.Parameter(torch.stack([parameter.detach() for parameter in parameters]))
+    together = torch.stack([parameter.detach() for parameter in parameters])
+    return nn.Parameter(together, requires_grad=parameters[0].requires_grad)

@@ -34,27 +34,34 @@ class LaneCrossEntropy:
         self.temperature, self._smoothing = self.temperature[lanes], self._smoothing[lanes]
         self._weights = None if self._weights is None else self._weights[lanes]
 
-    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, logits: torch.Tensor, targets: torch.Tensor, chosen: slice = slice(None)
+    ) -> torch.Tensor:
+        """The losses of all lanes, or of some, whose logits these are."""
         lanes = len(logits)
         if self._tempered:
-            logits = logits / self.temperature[:, None, None]
+            logits = logits / self.temperature[chosen, None, None]
         log_shares = logits.log_softmax(dim=-1)
         kept = targets != IGNORED
         index = targets.clamp_min(0)
         weight = kept.to(logits.dtype).expand(lanes, -1)
         if self._weights is not None:
-            weight = self._weights[:, index] * kept
+            weight = self._weights[chosen][:, index] * kept
         truth = log_shares.gather(2, index.expand(lanes, -1)[:, :, None])[:, :, 0]
         total = (truth * weight).sum(dim=1)
         if self._smoothed:
-            total = torch.lerp(total, self._spread(log_shares, kept), self._smoothing)
+            total = torch.lerp(
+                total, self._spread(log_shares, kept, chosen), self._smoothing[chosen]
+            )
         sums = weight.sum(dim=1)
         return -total / torch.where(sums > 0, sums, 1)
 
-    def _spread(self, log_shares: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    def _spread(self, log_shares: torch.Tensor, kept: torch.Tensor, chosen: slice) -> torch.Tensor:
         """Sum over examples of the (weighted) mean over answers of log-shares, [lanes]."""
         if self._weights is None:
             means = log_shares.mean(dim=2)
         else:
-            means = torch.bmm(log_shares, self._weights[:, :, None])[:, :, 0] / log_shares.shape[2]
+            means = (
+                torch.bmm(log_shares, self._weights[chosen, :, None])[:, :, 0] / log_shares.shape[2]
+            )
         return (means * kept).sum(dim=1)

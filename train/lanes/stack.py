@@ -9,55 +9,50 @@ import torch
 from torch import nn
 
 from train.config.seeds import derive_seed
-from train.engine.model import AnswerModel
-from train.fusion.concat import Concat
-from train.fusion.product import Product
-from train.heads.cosine import CosineHead
-from train.heads.linear import LinearHead
-from train.heads.mlp import MlpHead
 from train.inputs.specification import Input
+from train.lanes.each import EachLane
 from train.lanes.layers import LaneBatchNorm, LaneDropout, LaneLinear, Streams
 from train.layers.dropout import Dropout
-from train.layers.transform import Transform
 
-# their forward works on [batch, width] and on [lanes, batch, width] alike
-STACKABLE = (
-    AnswerModel,
-    Transform,
-    Concat,
-    Product,
-    LinearHead,
-    MlpHead,
-    CosineHead,
-    nn.ModuleDict,
-)
+LAYERS = (nn.Linear, nn.BatchNorm1d, Dropout, nn.ReLU, nn.Sequential, nn.ModuleDict)
 
 
 class LaneModel(nn.Module):
     """K models that see the same batches: inputs as one of them takes -> [lanes, batch, answers].
 
-    Weights begin as those of the single models, which are left alone.
+    Weights begin as those of the single models, which are left alone. Where every module is alike
+    with lanes (see `is_alike`) their products are joined; otherwise lanes take turns.
     """
 
     def __init__(self, models: Sequence[nn.Module], seeds: Sequence[int]) -> None:
         """
         Args:
-            models: of one shape; only their shares of dropout may differ.
+            models: of one shape; only options that change none may differ.
             seeds: what each lane's dropout is drawn from.
 
         Raises:
-            TypeError: a module that cannot be stacked; see `can_stack`.
             ValueError: the models differ in shape or in what is not trained.
         """
         super().__init__()
         self.seeds = list(seeds)
-        self.model = stack(models)
+        self.model = stack(models) if is_alike(models[0]) else in_turn(models)
         # the shape rule of train.optimizers.Optimizer, before lanes add a dimension
         self.decays = [parameter.ndim >= 2 for parameter in models[0].parameters()]
         self._make_streams()
 
-    def forward(self, inputs: Mapping[str, Input]) -> torch.Tensor:
-        logits: torch.Tensor = self.model(inputs)
+    @property
+    def turns(self) -> list[slice]:
+        """Lanes that compute together; the activations of the others need not be there."""
+        if not isinstance(self.model, EachLane):
+            return [slice(None)]
+        return [slice(lane, lane + 1) for lane in range(len(self.seeds))]
+
+    def forward(self, inputs: Mapping[str, Input], lanes: slice = slice(None)) -> torch.Tensor:
+        """Logits of some lanes, which are all or one of `turns`."""
+        logits: torch.Tensor
+        logits = (
+            self.model(inputs, lanes) if isinstance(self.model, EachLane) else self.model(inputs)
+        )
         return logits
 
     def start(self, step: int) -> None:
@@ -71,25 +66,36 @@ class LaneModel(nn.Module):
         for parameter in self.parameters():
             parameter.data, parameter.grad = parameter.data[lanes], None
         for module in self.modules():
-            if isinstance(module, LaneBatchNorm | LaneDropout):
+            if isinstance(module, LaneBatchNorm | LaneDropout | EachLane):
                 module.keep(lanes)
         self._make_streams()
 
     def _make_streams(self) -> None:
-        dropouts = [module for module in self.modules() if isinstance(module, LaneDropout)]
+        dropouts = [m for m in self.modules() if isinstance(m, LaneDropout | EachLane)]
         device = next(self.parameters()).device
         self._streams = Streams(self.seeds, dropouts, device)
 
 
-def can_stack(model: nn.Module) -> bool:
-    """Whether every module of a model has a form with lanes. A class that extends one of those may
-    compute something else, and has none."""
-    known = (nn.Linear, nn.BatchNorm1d, Dropout, nn.ReLU, nn.Sequential, *STACKABLE)
-    return all(type(module) in known for module in model.modules())
+def is_alike(model: nn.Module) -> bool:
+    """Whether every module of a model is a layer that has a form with lanes, or says
+    `lanes_alike`: its forward works on [batch, width] and on [lanes, batch, width] alike. A class
+    that extends one of those may compute something else, and has to say so itself."""
+    return all(
+        type(module) in LAYERS or vars(type(module)).get("lanes_alike", False)
+        for module in model.modules()
+    )
+
+
+def in_turn(models: Sequence[nn.Module]) -> EachLane:
+    """K models as one that takes them in turn. Raises ValueError where they differ in shape."""
+    for model in models[1:]:
+        if _shapes(model) != _shapes(models[0]):
+            raise ValueError("lanes differ in shape: weights of one are not those of another")
+    return EachLane(models)
 
 
 def stack(modules: Sequence[nn.Module]) -> nn.Module:
-    """K modules as one. Raises as LaneModel does."""
+    """K modules, which are alike with lanes, as one. Raises as LaneModel does."""
     first = modules[0]
     if any(type(module) is not type(first) for module in modules):
         names = sorted({type(module).__name__ for module in modules})
@@ -105,9 +111,7 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
         return LaneLinear(modules)  # type: ignore[arg-type]
     if isinstance(first, nn.BatchNorm1d):
         return LaneBatchNorm(modules)  # type: ignore[arg-type]
-    if isinstance(first, STACKABLE):
-        return _stack_container(modules)
-    raise TypeError(f"{type(first).__name__} has no form with lanes")
+    return _stack_container(modules)
 
 
 def _stack_container(modules: Sequence[nn.Module]) -> nn.Module:
@@ -160,3 +164,7 @@ def _check_shapes(modules: Sequence[nn.Module]) -> None:
     for module in modules[1:]:
         if shapes(module) != shapes(modules[0]):
             raise ValueError(f"lanes differ in shape: {shapes(module)} beside {shapes(modules[0])}")
+
+
+def _shapes(model: nn.Module) -> list[torch.Size]:
+    return [tensor.shape for tensor in (*model.parameters(), *model.buffers())]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from typing import cast
 
 import torch
+from torch import nn
 
 from train.config.precisions import Precision
 from train.engine.optimizers import Schedule
@@ -47,13 +50,18 @@ class LaneStep:
         """Update all lanes; returns the batch's losses [lanes], which wait for no device."""
         self.model.start(step)
         self.model.train()
-        losses = self.loss(forward(self.model, inputs, self.precision), targets)
         for parameter in self.optimizer.parameters:
             parameter.grad = None
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        found = []
+        for lanes in self.model.turns:
+            model = cast(nn.Module, partial(self.model, lanes=lanes))
+            losses = self.loss(forward(model, inputs, self.precision), targets, lanes)
+            losses.sum().backward()  # type: ignore[no-untyped-call]
+            found.append(losses.detach())
         self.optimizer.step(self.schedule(step))
-        self.finite &= losses.detach().isfinite()
-        return losses.detach()
+        told = torch.cat(found)
+        self.finite &= told.isfinite()
+        return told
 
     def keep(self, lanes: torch.Tensor) -> None:
         """Go on with some of the lanes, int64 [k], in this order."""

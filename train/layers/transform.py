@@ -23,6 +23,8 @@ class Transform(nn.Module):
         sizes: modality -> width of what it gives.
     """
 
+    lanes_alike = True
+
     def __init__(self, sizes: Mapping[str, int], width: Width) -> None:
         super().__init__()
         if isinstance(width, int) and width < 1:

@@ -19,6 +19,9 @@ class CrossEntropy(nn.Module):
     answers as they come, 1 gives each the same share.
     """
 
+    lane_form = "train.lanes.loss:LaneCrossEntropy"
+    lane_options = ("temperature", "label_smoothing", "class_weight_power")
+
     weights: torch.Tensor | None
 
     def __init__(

@@ -20,6 +20,8 @@ class AttentionPool(nn.Module):
     the tokens as they came. Every distinct question is read once.
     """
 
+    lane_options = ("dropout",)
+
     def __init__(
         self,
         given: Tokens,

@@ -26,6 +26,8 @@ class TokenLstm(nn.Module):
     activation. Its states are those of the last layer. Every distinct question is read once.
     """
 
+    lane_options = ("dropout",)
+
     def __init__(
         self,
         given: Tokens,

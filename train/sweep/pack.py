@@ -13,8 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from train.components.families import CHOSEN, LOSS, OPTIMIZER, Family
+from train.components.lookup import Factory, find_factory
 from train.config.precisions import Precision
-from train.config.schema import Config, hidden_widths
+from train.config.schema import Component, Config, hidden_widths
 from train.engine.build import (
     build_loss,
     build_model,
@@ -31,31 +33,18 @@ from train.inputs.load import TrainingData
 from train.inputs.order import SampleOrder, batches
 from train.inputs.parts import Part
 from train.inputs.resident import device_of
-from train.lanes.loss import LaneCrossEntropy
-from train.lanes.optimizer import LaneAdamW
-from train.lanes.stack import LaneModel, can_stack
+from train.lanes.stack import LaneModel
 from train.lanes.step import LaneStep
 from train.loop.fit import Watch, fit
 from train.loop.progress import TrainingProgress
 from train.loop.selection import Score, epochs_done, milestones, score_of
 from train.losses import IGNORED
-from train.losses.cross_entropy import CrossEntropy
 from train.metrics.classification import compute
 from vqa_cache.keys import json_digest
 from vqa_cache.system.signals import Stopped
 
 Pruner = Literal["none", "halving"]
 Status = Literal["finished", "pruned", "diverged"]
-LANE_KEYS = (
-    "optimizer.lr",
-    "optimizer.weight_decay",
-    "head.dropout",
-    "head.dropout_input",
-    "loss.temperature",
-    "loss.label_smoothing",
-    "loss.class_weight_power",
-    "seed",
-)
 FEWEST_ROWS = 256  # of an evaluation, where memory allows: fewer do not fill a product
 ACTIVATION_BYTES = 4 << 30
 COPIES = 6  # of an activation during a step: itself, normalised, masked, and their gradients
@@ -79,8 +68,26 @@ class Outcome:
 
 def pack_key(config: Config) -> str:
     """Trials with the same key can share a pass: nothing differs but what lanes can hold."""
-    same = {key: value for key, value in config.identity().items() if key not in LANE_KEYS}
-    return json_digest(same)
+    differs = lane_keys(config)
+    return json_digest({k: value for k, value in config.identity().items() if k not in differs})
+
+
+def lane_keys(config: Config) -> set[str]:
+    """What may differ between lanes of a pass: the seed, and what the components say."""
+    chosen = {kind: (family, getattr(config, kind, None)) for kind, family in CHOSEN.items()}
+    return {"seed"} | {
+        f"{section}.{option}"
+        for section, (family, component) in chosen.items()
+        if component is not None
+        for option in getattr(family.find(component.name), "lane_options", ())
+    }
+
+
+def lane_form(family: Family, component: Component) -> Factory | None:
+    """The form with lanes of an optimiser or a loss, if it says one. A class that extends it may
+    compute something else, and has to say so itself."""
+    form = getattr(family.find(component.name), "__dict__", {}).get("lane_form")
+    return None if form is None else find_factory({form: form}, form, family.kind)
 
 
 def group(configs: Sequence[Config], lanes: int) -> list[list[int]]:
@@ -127,7 +134,7 @@ def train_pack(
 ) -> list[Outcome]:
     """Train configs of one pack key on the same data; their outcomes, in the same order.
 
-    One pass for all where every part of them has a form with lanes and the precision needs no loss
+    One pass for all where optimiser and loss have a form with lanes and the precision needs no loss
     scaling, otherwise one after another.
     The global random state is left as it was.
 
@@ -137,9 +144,8 @@ def train_pack(
     """
     with torch.random.fork_rng(devices=rng_devices(data.device)):
         first = configs[0]
-        stackable = first.optimizer.name == "adamw" and first.loss.name == "cross_entropy"
-        stackable &= data.precision != "fp16"  # lanes have no gradient scaler
-        if not stackable or not can_stack(build_model(first, data, data.tables)):
+        forms = lane_form(OPTIMIZER, first.optimizer), lane_form(LOSS, first.loss)
+        if None in forms or data.precision == "fp16":  # lanes have no gradient scaler
             return [_alone(config, data, what=what, watch=watch) for config in configs]
         return _Pass(configs, data, pruner=pruner).run(what, watch)
 
@@ -160,7 +166,7 @@ class _Pass:
     """One training of several lanes."""
 
     def __init__(self, configs: Sequence[Config], data: TrainingData, *, pruner: Pruner) -> None:
-        self.config = configs[0]  # what it says apart from LANE_KEYS holds for all
+        self.config = configs[0]  # what it says apart from lane_keys holds for all
         self.data = data
         self.pruner = pruner
         self.order = SampleOrder(
@@ -265,21 +271,16 @@ def lane_step(
 ) -> LaneStep:
     """The step of all lanes; what no lane can have of its own is taken from the first config."""
     model = LaneModel(models, [config.seed for config in configs])
-    options = configs[0].optimizer.options
-    optimizer = LaneAdamW(
-        model.parameters(),
-        model.decays,
-        lr=_by_lane(configs, "lr").to(data.device),
-        weight_decay=_by_lane(configs, "weight_decay").to(data.device),
-        beta1=options["beta1"],
-        beta2=options["beta2"],
-        eps=options["eps"],
-    )
-    losses = [loss for c in configs if isinstance(loss := build_loss(c, data), CrossEntropy)]
+    optimizer, loss = configs[0].optimizer, configs[0].loss
+    make_optimizer, make_loss = lane_form(OPTIMIZER, optimizer), lane_form(LOSS, loss)
+    assert make_optimizer is not None
+    assert make_loss is not None
+    differ = getattr(OPTIMIZER.find(optimizer.name), "lane_options", ())
+    by_lane = {option: _by_lane(configs, option).to(data.device) for option in differ}
     return LaneStep(
         model,
-        LaneCrossEntropy(losses, data.device),
-        optimizer,
+        make_loss([build_loss(config, data) for config in configs], data.device),
+        make_optimizer(model.parameters(), model.decays, **optimizer.options | by_lane),
         schedule=build_schedule(configs[0], total_steps),
         precision=data.precision,
     )
