@@ -23,6 +23,7 @@ from vqa_cache.reading import ArrayReader, memory_of, read_all, read_array
 from vqa_cache.records.record import Record
 from vqa_cache.records.shard import SealRecord, ShardRecord
 from vqa_cache.records.table import StoredSpec
+from vqa_cache.withdrawals import FOLDER as WITHDRAWN
 from vqa_cache.withdrawals import withdraw
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Table:
         """Withdrawals and specs by the folder that they belong in, and by name. Raises DamagedError
         where a withdrawal is not valid."""
         return {
-            seal.WITHDRAWN: seal.withdrawal_records(*self._listed),
+            WITHDRAWN: seal.withdrawal_records(*self._listed),
             "specs": seal.spec_records(*self._listed),
         }
 

@@ -57,9 +57,9 @@ def _candidates(root: Path) -> Iterator[tuple[Path, str]]:
             if is_temporary(path) and not has_writer(path):
                 yield path, "unfinished work"
         folders[:] = sorted(name for name in folders if not is_temporary(name))
-    for folder in _own(root, "tables/*/*/*/*"):
+    for table in _own(root, "tables/*/*/*/*"):
         with suppress(CacheError, OSError):  # nothing is known of a damaged table
-            yield from _unrecorded(Table(folder))
+            yield from _unrecorded(Table(table))
     for record in _own(root, "tables/*/*/*/*/records/*.json"):
         yield from _replaced(record)
     for split in _own(root, "examples/*/*"):

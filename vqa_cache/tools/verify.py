@@ -140,12 +140,12 @@ def _verify_contents(root: Path) -> Iterator[str]:
         yield f"{problem}; the next run of stage 1 writes it"
         return
     for name in listed.splits:
-        record, problem = _read(split_record, root, name)
+        record, unreadable = _read(split_record, root, name)
         if record is None:
-            yield problem
+            yield str(unreadable)
     for key, entry in listed.thumbnails.items():
-        if problem := picture_problem(root, key, entry):
-            yield f"{problem}; the next run of stage 1 writes it again"
+        if wrong := picture_problem(root, key, entry):
+            yield f"{wrong}; the next run of stage 1 writes it again"
     for path in _finished(root / THUMBNAILS):
         if path.name not in {f"{key}.jpg" for key in listed.thumbnails}:
             yield f"{path}: is not listed in {root / CONTENTS}, so nobody knows what it should be"
