@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks.faults import failures, kills, power_loss, sources, writers
 from benchmarks.faults.command import PARTS, Counts
+from benchmarks.faults.corruption import Patient
 from benchmarks.faults.damage import WAYS, Damage
 from benchmarks.faults.ground import Ground
 from benchmarks.faults.power_loss import Disk
-from benchmarks.faults.scenario import CACHE, kept, wrong_rows
+from benchmarks.faults.scenario import CACHE, Finding, Scenario, kept, wrong_rows
+from benchmarks.measuring import namespaces
 from benchmarks.measuring.file_calls import FileCalls, kind_of
 from benchmarks.measuring.warm import Warm
 
@@ -29,6 +33,74 @@ COPIES = ("copy", "convert")
 @pytest.fixture(scope="module")
 def ground(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Ground:
     return Ground(warm, tmp_path_factory.mktemp("faults") / "ground")
+
+
+@pytest.fixture(scope="module")
+def works(ground: Ground) -> dict[str, Scenario]:
+    names = ("plain", "zarr", "extend", "repair", "withdraw", *COPIES)
+    return {one.name: one for one in ground.scenarios(names)}
+
+
+def told(findings: list[Finding]) -> list[str]:
+    return [one.what for one in findings]
+
+
+@pytest.mark.parametrize("name", ["plain", "zarr", "extend", "repair", "withdraw", *COPIES])
+def test_a_kill_at_any_operation_changes_nothing(
+    ground: Ground, works: dict[str, Scenario], name: str
+) -> None:
+    work = works[name]
+    draw = random.Random(name)
+    for number in draw.sample(range(len(work.operations)), 2):
+        killed = kills.kill(ground, kills.Kill(work, number, 0.0))
+        assert told(killed.findings) == []
+
+
+@pytest.mark.parametrize("name", ["zarr", "extend", "withdraw", *COPIES])
+def test_a_loss_of_power_changes_nothing(
+    ground: Ground, works: dict[str, Scenario], name: str
+) -> None:
+    losses = power_loss.losses(ground, works[name], 3, random.Random(name))
+    assert losses[0].finished  # what is there after the end is tried in any case
+    for loss in losses:
+        assert told(power_loss.check(ground, loss)) == []
+
+
+def test_a_disk_that_is_full_or_fails_changes_nothing(
+    ground: Ground, works: dict[str, Scenario]
+) -> None:
+    for failure in failures.schedule([works["zarr"], works["copy"]], 4, random.Random(4)):
+        assert told(failures.fail(ground, failure)) == []
+
+
+def test_several_writers_at_once_write_what_one_does(
+    ground: Ground, works: dict[str, Scenario]
+) -> None:
+    own = 1 if namespaces.why_not() is None else 0
+    rounds = writers.schedule([works["zarr"]], 2, random.Random(2), namespaces=own)
+    for one in rounds:
+        assert told(writers.write_together(ground, one).findings) == []
+
+
+@pytest.mark.parametrize("name", list(sources.CHANGES))
+def test_a_dataset_that_changes_between_two_runs(ground: Ground, name: str) -> None:
+    assert told(sources.change(ground, sources.Change(name, 3))) == []
+
+
+def test_damage_is_told_everywhere_and_mended(ground: Ground) -> None:
+    """Verify tells it, readers, training and export refuse or are right, stage 1 mends it."""
+    patient = Patient(ground)
+    ways = {
+        r"shards/[0-9a-f]+\.h5": "with a bit flipped",
+        r"withdrawn/": "removed",
+        r"thumbnails/": "truncated",
+        r"records/": "removed with its sisters",
+    }
+    for number, (which, way) in enumerate(ways.items()):
+        path = next(name for name in sorted(patient.files) if re.search(which, name))
+        suffered = patient.suffer(number, Damage(way, path, 5))
+        assert (suffered.tried, suffered.mended) == (True, True)
+        assert told(suffered.findings) == []
 
 
 # ---------------------------------------------------------------- the instruments themselves

@@ -170,6 +170,7 @@ def copy_split(source: Cache, name: str, target: Cache) -> Copied:
     folder, goal = (cache.path / "examples" / name for cache in (source, target))
     record = source.split_record(name)
     if _has_split(goal, record):
+        list_contents(target.path, splits=[name])  # a copy may have ended before it did
         return Copied(name, 0, 1)
     _check(folder, record)
     make_folder(goal, target.path)
