@@ -13,9 +13,10 @@ from test_train_small_cache import QUIET, write_experiment
 
 import vqa_cache
 from train.config.schema import Config, load_experiment
+from train.engine.data import load_data
 from train.engine.precision import choose_precision
 from train.errors import DivergedError
-from train.inputs.load import TrainingData, load_data
+from train.inputs.load import TrainingData
 from train.loop.fit import Fitted, Watch, fit
 from train.sweep import pack
 from vqa_cache.system.device import CPU
