@@ -237,7 +237,8 @@ def _image_columns(lists: list[list[int]]) -> Columns:
 
 
 def _question_ids(examples: list[Example]) -> list[int | str]:
-    """Ids as given; a missing one is a stable hash of image, question and ordinal."""
+    """Ids as given; a missing one is a stable hash of image, question and ordinal, of 53 bits: a
+    larger integer is rounded by whatever reads JSON numbers as float64 (JavaScript, jq)."""
     seen: dict[tuple[str, str], int] = {}
     ids: list[int | str] = []
     for example in examples:
@@ -249,7 +250,7 @@ def _question_ids(examples: list[Example]) -> list[int | str]:
             continue
         text = "\0".join([*pair, str(ordinal)])
         head = hashlib.sha256(text.encode()).digest()[:8]
-        ids.append(int.from_bytes(head, "big") & (2**63 - 1))
+        ids.append(int.from_bytes(head, "big") >> 11)
     return ids
 
 

@@ -174,6 +174,7 @@ def evaluate_parts(
             data.tables,
             data.precision,
             temperature=experiment.config.temperature,
+            top=name != "train",
             stopping=watch.stopping,
         )
         metrics[name] = measure(part, outputs, data.vocabulary)
@@ -181,5 +182,5 @@ def evaluate_parts(
             why = metrics[name]["reasons"]["accuracy"]
             say(watch.console, f"{name}: no figures: {why}; look for large values in its rows")
         if name != "train":
-            folder.write_predictions(name, *predictions(part, outputs, data.vocabulary))
+            folder.write_predictions(name, predictions(part, outputs, data.vocabulary))
     return metrics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,19 @@ EVALUATION_BATCH = 1024  # its logits stay in the processor's cache; 4,096 take 
 
 
 @dataclass(frozen=True)
+class TopAnswers:
+    """The most probable answers of n examples, the first of them the predicted one.
+
+    Attributes:
+        answers: int64 [n, min(5, C)], classes.
+        probabilities: float32 [n, min(5, C)], falling.
+    """
+
+    answers: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Outputs:
     """What a model says about all n examples of a part.
 
@@ -33,12 +46,14 @@ class Outputs:
         cross_entropy: float64 [n], nats; NaN where the truth is no class.
         in_top5: bool [n], see `Evaluated`.
         finite: bool [n], whether the highest logit is a finite number.
+        top: None where nobody asked for it.
     """
 
     predicted: npt.NDArray[np.int64]
     cross_entropy: npt.NDArray[np.float64]
     in_top5: npt.NDArray[np.bool_]
     finite: npt.NDArray[np.bool_]
+    top: TopAnswers | None = None
 
 
 def run_model(
@@ -48,12 +63,14 @@ def run_model(
     precision: Precision = "fp32",
     *,
     temperature: float = 1.0,
+    top: bool = False,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Outputs:
     """Outputs of a model, in evaluation mode, for every example of a part.
 
     Args:
         temperature: what the model was trained to have its logits divided by.
+        top: also give the most probable answers, which takes longer.
 
     Raises Stopped when `stopping`, asked between batches, is true.
     """
@@ -62,6 +79,7 @@ def run_model(
     cross_entropy = torch.empty(n, dtype=torch.float64, device=device)
     in_top5, finite = torch.empty((2, n), dtype=torch.bool, device=device)
     all_truths = part.truth.to(device)
+    probable = []
     model.eval()
     with torch.no_grad():  # inference tensors could not be reused by training steps
         for span in batches(part, tables, EVALUATION_BATCH, torch.arange(n)):
@@ -76,6 +94,8 @@ def run_model(
             best = logits.argmax(dim=1)  # of NaN and a number NaN is the highest
             predicted[place] = best
             finite[place] = logits.gather(1, best[:, None])[:, 0].isfinite()
+            if top:
+                probable.append((place, *_most_probable(logits, best)))
             own = logits.gather(1, truth.masked_fill(outside, 0)[:, None])
             # as floats, which the processor compares and adds eight at a time; topk is slower
             as_high = torch.ge(logits, own, out=torch.empty_like(logits)).sum(dim=1)
@@ -85,8 +105,34 @@ def run_model(
                 logits, truth.masked_fill(outside, IGNORED), ignore_index=IGNORED, reduction="none"
             )
             cross_entropy[place] = losses.double().masked_fill_(outside, torch.nan)
-    found = (predicted, cross_entropy, in_top5, finite)
-    return Outputs(*(tensor.cpu().numpy() for tensor in found))
+    return Outputs(
+        predicted.cpu().numpy(),
+        cross_entropy.cpu().numpy(),
+        in_top5.cpu().numpy(),
+        finite.cpu().numpy(),
+        _in_order(probable),
+    )
+
+
+def _most_probable(logits: torch.Tensor, best: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Classes and probabilities [batch, min(5, C)]; `best` [batch] first, whatever ties with it."""
+    first = best[:, None]
+    rest = logits.scatter(1, first, -torch.inf).topk(min(TOP, logits.shape[1]) - 1)
+    chosen = torch.cat([first, rest.indices], dim=1)
+    return chosen, logits.float().softmax(dim=1).gather(1, chosen)
+
+
+def _in_order(
+    batches_of: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+) -> TopAnswers | None:
+    """Batches of (place, classes, probabilities) as columns in the examples' order."""
+    if not batches_of:
+        return None
+    place, answers, probabilities = (
+        torch.cat(column).cpu() for column in zip(*batches_of, strict=True)
+    )
+    order = place.argsort()
+    return TopAnswers(answers[order].numpy(), probabilities[order].numpy())
 
 
 def evaluated(part: Part, outputs: Outputs, num_answers: int) -> Evaluated:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from train.engine.outputs import Outputs, evaluated
 from train.inputs.parts import Part
 from train.inputs.vocabulary import Vocabulary
-from train.metrics.classification import METRICS, Evaluated, accuracy_by_type, compute
+from train.metrics.classification import METRICS, TOP, Evaluated, accuracy_by_type, compute
 
 Prediction = dict[str, int | str]
 FAILED_ITEM = "an item failed in stage 1 or is missing"
@@ -53,15 +54,25 @@ def _by_type(
     return {} if record.not_finite else accuracy_by_type(record.correct, codes, names)
 
 
-def predictions(
-    part: Part, outputs: Outputs, vocabulary: Vocabulary
-) -> tuple[list[Prediction], list[Prediction]]:
-    """VQA results format: an answer for every question of the part's split or tenth, in its order.
+@dataclass(frozen=True)
+class Predictions:
+    """An answer for every question of a part's split or tenth, in its order.
 
-    Returns:
-        All answers; and those of them that are no prediction but the most frequent answer of train,
-        each with the `reason`.
+    Attributes:
+        answers: VQA results format.
+        substitutes: those that are no prediction but the most frequent answer of train, each with
+            the `reason`.
+        table: for people: a header, and per question its id, the id of its first image, its text,
+            and the most probable answers with their probabilities; of a substitute the answer only.
     """
+
+    answers: list[Prediction]
+    substitutes: list[Prediction]
+    table: list[list[int | str]]
+
+
+def predictions(part: Part, outputs: Outputs, vocabulary: Vocabulary) -> Predictions:
+    """What a run writes down about a part; `outputs` with the most probable answers."""
     left_out, kept = part.joined.left_out, part.joined.kept
     instead = vocabulary.answers[part.most_frequent]
     why: dict[int, str] = dict.fromkeys(left_out.tolist(), FAILED_ITEM)
@@ -76,4 +87,31 @@ def predictions(
     substitutes = [
         {**row, "reason": why[e]} for e, row in zip(examples, answers, strict=True) if e in why
     ]
-    return answers, substitutes
+    return Predictions(answers, substitutes, _table(part, outputs, vocabulary, answers, why))
+
+
+def _table(
+    part: Part,
+    outputs: Outputs,
+    vocabulary: Vocabulary,
+    answers: Sequence[Prediction],
+    substituted: Mapping[int, str],
+) -> list[list[int | str]]:
+    assert outputs.top is not None
+    split, kept = part.joined.split, part.joined.kept
+    header = [f"{what}_{n}" for n in range(1, TOP + 1) for what in ("answer", "probability")]
+    rows: list[list[int | str]] = [["question_id", "image", "question", *header]]
+    place = {example: number for number, example in enumerate(kept.tolist())}
+    examples = sorted([*place, *part.joined.left_out.tolist()])
+    images, texts = split.image_id[examples].tolist(), list(split.question_texts)
+    for example, image, row in zip(examples, images, answers, strict=True):
+        cells: list[int | str] = [row["answer"]]
+        if example not in substituted:
+            classes = outputs.top.answers[place[example]].tolist()
+            shares = outputs.top.probabilities[place[example]].tolist()
+            both = zip(classes, shares, strict=True)
+            cells = [cell for c, p in both for cell in (vocabulary.answers[c], f"{p:.6g}")]
+        cells += [""] * (len(header) - len(cells))
+        question = texts[split.question_positions[example]]
+        rows.append([row["question_id"], image, question, *cells])
+    return rows

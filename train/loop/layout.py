@@ -11,6 +11,7 @@ from __future__ import annotations
 RESULT, CONFIG, IDENTITY, METRICS = "result.json", "config.toml", "identity.json", "metrics.jsonl"
 CHECKPOINTS, DESCRIPTION, BEST = "checkpoints", "model.json", "best"
 PREDICTIONS, SUBSTITUTES = "predictions.{split}.json", "substitutes.{split}.json"
+TOP_ANSWERS = "predictions.{split}.csv"
 VALIDATIONS = "validations.jsonl"  # figures of snapshots that were evaluated later, a line each
 FAILURE = "failure.txt"  # why a training ended without a result
 SWEEP, TRIALS = "sweep.toml", "trials.jsonl"

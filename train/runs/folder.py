@@ -8,6 +8,7 @@
     lock                      held while a process trains the run
     predictions.<split>.json  VQA results format, every question of the split
     substitutes.<split>.json  those of them that the model did not answer: an item failed
+    predictions.<split>.csv   the same for people: image, question, most probable answers
     result.json               what other programs read
 
 A run is finished when it has `result.json`, which is written last.
@@ -15,6 +16,8 @@ A run is finished when it has `result.json`, which is written last.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import tomllib
@@ -26,8 +29,16 @@ from train.config.identity import identity_of, run_id
 from train.config.precisions import Precision
 from train.config.schema import Config, Experiment, to_toml
 from train.errors import TrainError
-from train.evaluation.evaluate import Prediction
-from train.loop.layout import CONFIG, FAILURE, IDENTITY, PREDICTIONS, RESULT, SUBSTITUTES
+from train.evaluation.evaluate import Predictions
+from train.loop.layout import (
+    CONFIG,
+    FAILURE,
+    IDENTITY,
+    PREDICTIONS,
+    RESULT,
+    SUBSTITUTES,
+    TOP_ANSWERS,
+)
 from vqa_cache.system.durable import remove, write_file
 
 
@@ -93,12 +104,11 @@ class RunFolder:
         """Write down why the training ended."""
         write_file(self.path / FAILURE, f"{error}\n".encode())
 
-    def write_predictions(
-        self, split: str, rows: list[Prediction], substitutes: list[Prediction]
-    ) -> None:
-        """Write predictions.<split>.json, an object a line, and where there are any, those answers
-        that the model did not give as substitutes.<split>.json."""
-        files = {PREDICTIONS: rows, SUBSTITUTES: substitutes}
+    def write_predictions(self, split: str, found: Predictions) -> None:
+        """Write predictions.<split>.json, an object a line, the same with the most probable answers
+        as predictions.<split>.csv, and where there are any, those answers that the model did not
+        give as substitutes.<split>.json."""
+        files = {PREDICTIONS: found.answers, SUBSTITUTES: found.substitutes}
         for name, chosen in files.items():
             path = self.path / name.format(split=split)
             lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in chosen)
@@ -106,6 +116,9 @@ class RunFolder:
                 write_file(path, f"[{lines}]\n".encode())
             else:
                 remove(path)
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows(found.table)
+        write_file(self.path / TOP_ANSWERS.format(split=split), table.getvalue().encode())
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write result.json: from now on the run is finished."""
