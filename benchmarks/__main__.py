@@ -25,6 +25,11 @@ class Benchmark(NamedTuple):
 
 
 BENCHMARKS: dict[str, Benchmark] = {
+    "attention": Benchmark(
+        "benchmarks.attention:command",
+        "Heads that look at a grid: batches by image against a full shuffle and their limit.",
+        "minutes; --only takes a head",
+    ),
     "cached_vs_uncached": Benchmark(
         "benchmarks.cached_vs_uncached:command",
         "Training over the cache against training with the encoders in every step.",
