@@ -108,9 +108,10 @@ def _request(options: dict[str, Any]) -> Request:
         if not names["dataset"]:
             names["dataset"] = features.dataset
             names["name"] = names["name"] or features.dataset  # what training will ask for
-        for kind in ("image", "text", "answer_text"):
-            spec = getattr(features, kind)
-            names[kind] = names[kind] or ((spec,) if spec else ())
+        answers = [features.answer_text] if features.answer_text else []
+        named = {"image": features.images, "text": features.texts, "answer_text": answers}
+        for kind, specs in named.items():
+            names[kind] = names[kind] or tuple(specs)
     elif options["overrides"]:
         raise click.UsageError(f"{options['overrides'][0]!r} needs --for EXP")
     if not names["dataset"]:

@@ -33,6 +33,12 @@ def test_overrides(path: str) -> None:
     assert read_features(path, ("features.image=timm:a:b=c=d",)).image == "timm:a:b=c=d"
 
 
+def test_several_tables_of_a_modality(path: str) -> None:
+    features = read_features(path, ('features.image=["timm:a:random=0", "timm:b:random=0"]',))
+    assert features.images == ["timm:a:random=0", "timm:b:random=0"]
+    assert features.texts == []
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
