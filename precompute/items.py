@@ -82,17 +82,7 @@ def collect_split(
         DatasetError, ItemError: the first bad example or missing image, without `skip_errors`.
     """
     problems: list[Problem] | None = [] if skip_errors else None
-    examples = []
-    for example in islice(dataset.examples(split, problems), limit):
-        if _is_unicode(example):
-            examples.append(example)
-        else:
-            report(
-                problems,
-                example.question_id,
-                f"{dataset.name}/{split}: question {example.question_id!r}: a text is not valid "
-                "Unicode (a lone surrogate); mend the file",
-            )
+    examples = _readable(dataset, split, limit, problems)
     if not examples and not problems:
         raise DatasetError(f"{dataset.name}: split {split!r} has no examples under {dataset.root}")
     skipped = [Skipped("example", problem.question_id, problem.what) for problem in problems or []]
@@ -124,6 +114,24 @@ def collect_split(
         skipped=skipped,
         empty_answers=sum(not answer for example in examples for answer in example.answers),
     )
+
+
+def _readable(
+    dataset: Dataset, split: str, limit: int | None, problems: list[Problem] | None
+) -> list[Example]:
+    """The first examples of a split, but for those with texts that no encoder could be given."""
+    examples = []
+    for example in islice(dataset.examples(split, problems), limit):
+        if _is_unicode(example):
+            examples.append(example)
+        else:
+            report(
+                problems,
+                example.question_id,
+                f"{dataset.name}/{split}: question {example.question_id!r}: a text is not valid "
+                "Unicode (a lone surrogate); mend the file",
+            )
+    return examples
 
 
 def _answers(examples: list[Example]) -> Iterator[str]:

@@ -46,7 +46,7 @@ def test_several_tables_of_a_modality(path: str) -> None:
         (("image=x",), r"'image=x': expected features.KEY=VALUE"),
         (("features.image",), r"expected features.KEY=VALUE \(KEY one of dataset, image"),
         (("features.image=foo:bar",), r"features.image: .*unknown family 'foo'"),
-        (("features.image=3",), r"features.image: .*string"),
+        (("features.image=3",), r"features.image: expected an encoder spec, or a list of them"),
         (("features.normalise=l9",), r"features.normalise: .*'none'"),
         (("features.a=1", "features.b=2"), r"features.a.*features.b"),
     ],

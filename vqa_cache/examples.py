@@ -225,46 +225,56 @@ def _content(columns: Columns, rest: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
+class _StoredColumns:
+    """The columns of a split, each checked as it is read."""
+
+    def __init__(self, folder: Path, record: SplitRecord) -> None:
+        self.folder, self.record = folder, record
+
+    def column(self, name: str) -> Column:
+        return read_array(self.folder, self.record, name)
+
+    def lazy_texts(self, name: str) -> arrays.Texts:
+        joined, edges = self.column(f"{name}_bytes"), self.column(f"{name}_offsets")
+        check_texts(joined, edges, self._what(f"{name}_offsets"))
+        return arrays.Texts(joined, edges)
+
+    def texts(self, name: str) -> list[str]:
+        return list(self.lazy_texts(name))
+
+    def positions_in(self, name: str, count: int, *, none: bool = True) -> Column:
+        found = self.column(name)
+        check_positions(found, count, self._what(name), none=none)
+        return found
+
+    def edges_of(self, name: str, elements: Column, *, least: int = 0) -> Column:
+        found = self.column(name)
+        check_edges(found, len(elements), self._what(name), least=least)
+        return found
+
+    def ids(self, name: str) -> Column:
+        if name in self.record.arrays:
+            return self.column(name)
+        return np.array(self.texts(name), dtype=object)
+
+    def _what(self, name: str) -> str:
+        return f"{self.folder / self.record.path(name)}: {name}"
+
+
 def read_split(folder: Path, record: SplitRecord) -> Split:
     """Read the columns that a record describes. Raises DamagedError: a file differs from the
     record, or positions and offsets in it lead nowhere."""
-
-    def column(name: str) -> Column:
-        return read_array(folder, record, name)
-
-    def what(name: str) -> str:
-        return f"{folder / record.path(name)}: {name}"
-
-    def lazy_texts(name: str) -> arrays.Texts:
-        joined, edges = column(f"{name}_bytes"), column(f"{name}_offsets")
-        check_texts(joined, edges, what(f"{name}_offsets"))
-        return arrays.Texts(joined, edges)
-
-    def texts(name: str) -> list[str]:
-        return list(lazy_texts(name))
-
-    def positions_in(name: str, count: int, *, none: bool = True) -> Column:
-        found = column(name)
-        check_positions(found, count, what(name), none=none)
-        return found
-
-    def edges_of(name: str, elements: Column, *, least: int = 0) -> Column:
-        found = column(name)
-        check_edges(found, len(elements), what(name), least=least)
-        return found
-
-    def ids(name: str) -> Column:
-        if name in record.arrays:
-            return column(name)
-        return np.array(texts(name), dtype=object)
-
-    image_keys, question_keys = column("image_keys"), column("question_keys")
-    answer_texts = texts("answer_text")
-    answers = positions_in("answers", len(answer_texts), none=False)
-    question_types, answer_types = texts("question_type_text"), texts("answer_type_text")
-    positions, image_lists = positions_in("image_positions", len(image_keys)), None
+    stored = _StoredColumns(folder, record)
+    image_keys, question_keys = stored.column("image_keys"), stored.column("question_keys")
+    answer_texts = stored.texts("answer_text")
+    answers = stored.positions_in("answers", len(answer_texts), none=False)
+    question_types, answer_types = (
+        stored.texts("question_type_text"),
+        stored.texts("answer_type_text"),
+    )
+    positions, image_lists = stored.positions_in("image_positions", len(image_keys)), None
     if "image_offsets" in record.arrays:
-        image_lists = (positions, edges_of("image_offsets", positions, least=1))
+        image_lists = (positions, stored.edges_of("image_offsets", positions, least=1))
         positions = positions[image_lists[1][:-1]]
     return Split(
         name=record.name,
@@ -272,20 +282,22 @@ def read_split(folder: Path, record: SplitRecord) -> Split:
         annotated=record.annotated,
         limit=record.limit,
         skipped=record.skipped,
-        question_id=ids("question_id"),
-        image_id=ids("image_id"),
+        question_id=stored.ids("question_id"),
+        image_id=stored.ids("image_id"),
         image_keys=image_keys,
         image_positions=positions,
         image_lists=image_lists,
         question_keys=question_keys,
-        question_positions=positions_in("question_positions", len(question_keys), none=False),
-        question_texts=lazy_texts("question_text"),
+        question_positions=stored.positions_in(
+            "question_positions", len(question_keys), none=False
+        ),
+        question_texts=stored.lazy_texts("question_text"),
         answer_texts=answer_texts,
-        answer=positions_in("answer", len(answer_texts)),
+        answer=stored.positions_in("answer", len(answer_texts)),
         answers=answers,
-        answers_offsets=edges_of("answers_offsets", answers),
+        answers_offsets=stored.edges_of("answers_offsets", answers),
         question_types=question_types,
-        question_type=positions_in("question_type", len(question_types)),
+        question_type=stored.positions_in("question_type", len(question_types)),
         answer_types=answer_types,
-        answer_type=positions_in("answer_type", len(answer_types)),
+        answer_type=stored.positions_in("answer_type", len(answer_types)),
     )

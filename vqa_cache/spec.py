@@ -178,6 +178,14 @@ class Features(BaseModel):
     answer_text: str | None = None
     normalise: Literal["none", "l2", "zscore"] = "none"
 
+    @field_validator("image", "text", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        several = isinstance(value, list) and all(isinstance(spec, str) for spec in value)
+        if not (value is None or isinstance(value, str) or several):
+            raise ValueError("expected an encoder spec, or a list of them")
+        return value
+
     @field_validator("image", "text", "answer_text")
     @classmethod
     def _readable(cls, value: str | list[str] | None) -> str | list[str] | None:
