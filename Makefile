@@ -17,6 +17,7 @@ DATASET  := $(if $(ON),features.dataset=$(ON))
 FEATURES := $(filter features.%,$(ARGS)) $(DATASET)
 STAGE1   := $(filter-out features.%,$(ARGS))
 
+.NOTPARALLEL:  # two runs of pip in one environment would disturb each other
 .PHONY: help setup precompute train sweep bench test check notebook data
 
 help:  ## list the commands
@@ -29,18 +30,26 @@ setup: $(STAMP)  ## install everything into .venv
 # before pip, which would name neither the version nor the remedy
 OLD := import sys; sys.exit(sys.version_info < (3, 11))
 
-$(STAMP): pyproject.toml constraints.txt
+# modules are compiled where they are first imported: most of what pip would compile never is
+PIP := $(PY) -m pip install --disable-pip-version-check --no-compile -c constraints.txt
+
+# $(call install,NAME,WHAT,STAMPS): one run of pip, which resolves once
+define install
 	@$(PYTHON) -c '$(OLD)' || { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), expected Python 3.11 or newer: make setup PYTHON=<a newer one>" >&2; exit 1; }
 	@test ! -d $(VENV) || $(PY) -c '$(OLD)' 2>/dev/null || { echo "error: $(VENV) was made with an older Python than 3.11, or is broken; delete it and try again: rm -r $(VENV)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	@echo "installing about 120 packages into $(VENV), torch among them: this takes minutes"
-	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e .
+	@echo "installing $(1) into $(VENV), torch among them: this takes minutes"
+	$(PIP) -e "$(2)"
 	@$(PY) -c "import torch; print(f'torch {torch.__version__} (which build pip finds is pip\'s configuration; see https://pytorch.org/get-started/locally)')"
-	@touch $@
+	@touch $(3)
+endef
 
-$(DEV): $(STAMP)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	@touch $@
+$(STAMP): pyproject.toml constraints.txt
+	$(call install,the project,.,$@)
+
+# holds all of $(STAMP)'s, so that `make test` on a fresh clone installs once
+$(DEV): pyproject.toml constraints.txt
+	$(call install,the project and its tests' tools,.[dev],$(STAMP) $@)
 
 data: $(STAMP)
 	@$(if $(filter shapes,$(ON)),test -e datasets/shapes/shapes.json || $(PY) -m data make shapes datasets/shapes,true)
@@ -72,5 +81,5 @@ check: $(DEV)  ## format, lint and types
 	$(VENV)/bin/mypy
 
 notebook: $(STAMP)  ## open notebooks/inspect_cache.ipynb
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebook]"
+	$(PIP) --quiet -e ".[notebook]"
 	$(VENV)/bin/jupyter lab notebooks/inspect_cache.ipynb

@@ -1,4 +1,5 @@
-"""The Makefile: a Python that is too old is told before anything is installed."""
+"""The Makefile: a Python that is too old is told before anything is installed, and everything is
+installed once."""
 
 from __future__ import annotations
 
@@ -65,3 +66,47 @@ def test_an_environment_that_cannot_serve_is_told_with_what_to_delete(
         "again: rm -r .venv"
     )
     assert not (interpreter.parent / "ran").exists()
+
+
+PYTHON = """#!/bin/sh
+case "$1 $2" in
+"-c "*) exit ;;
+"-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+*) echo "$@" >> "{ran}" ;;
+esac
+"""
+PIP = "-m pip install --disable-pip-version-check --no-compile -c constraints.txt -e "
+STAGES = ["-m train --check cosine_answers", "-m precompute --for cosine_answers"]
+
+
+@pytest.fixture
+def ran(clone: Path) -> Path:
+    """What the interpreter `./python` of the clone, and that of its .venv, were asked to run."""
+    (clone / "python").write_text(PYTHON.format(ran=clone / "ran"))
+    (clone / "python").chmod(0o755)
+    return clone / "ran"
+
+
+def make(clone: Path, *goals: str) -> None:
+    command = ["make", *goals, "PYTHON=./python"]
+    done = subprocess.run(command, cwd=clone, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_tests_asked_first_install_in_one_run_what_training_uses_too(
+    clone: Path, ran: Path
+) -> None:
+    make(clone, "test")
+    make(clone, "train", "setup", "test")
+    lines = [" ".join(line.split()) for line in ran.read_text().splitlines()]
+    tests, train = "-m pytest -n 2", "-m train cosine_answers"
+    assert lines == [f"{PIP}.[dev]", tests, *STAGES, train, tests]
+
+
+def test_tests_asked_after_training_add_to_its_environment(clone: Path, ran: Path) -> None:
+    make(clone, "-j2", "setup", "test")
+    assert ran.read_text().splitlines() == [f"{PIP}.", f"{PIP}.[dev]", "-m pytest -n 2"]
+    ran.unlink()
+    (clone / "pyproject.toml").touch()
+    make(clone, "test")
+    assert ran.read_text().splitlines() == [f"{PIP}.[dev]", "-m pytest -n 2"]
