@@ -105,6 +105,8 @@ def _kept(path: Path) -> dict[str, dict[str, float | None]] | None:
 def _train(
     name: str, config: Config, data: TrainingData, *, folder: Path, watch: Watch
 ) -> dict[str, dict[str, float | None]]:
+    # One modality has few distinct rows (107 questions in easy-VQA), each computed once an
+    # example all the same: dropout draws for each, and batch statistics count every one.
     inputs = [one for one in data.tables if modality_of(one) == SINGLE[name]]
     fitted = fit(config, data, modalities=inputs, what=name, folder=folder, watch=watch)
     tables = {one: data.tables[one] for one in inputs}
