@@ -23,6 +23,7 @@ from train.command_line import (
     overrides_argument,
 )
 from train.errors import TrainError
+from train.ridge.layers import draw_layers, layers_of, print_layers
 from train.ridge.path import PATH, Column, Inputs, RidgePath, check_stop, moments
 
 if TYPE_CHECKING:
@@ -129,8 +130,12 @@ def rank(
     overrides: Sequence[str],
     console: Console,
     stopping: Callable[[], bool] = lambda: False,
+    pairs: Sequence[tuple[str | None, str | None]] | None = None,
 ) -> tuple[list[Head], dict[str, str]]:
-    """Heads for all candidates, the best first, and why some have none.
+    """Heads for candidates, the best first, and why some have none.
+
+    Args:
+        pairs: (image, text) tables; None: all `candidates`.
 
     Raises:
         TrainError: an override is wrong, or no candidate has a head.
@@ -143,7 +148,7 @@ def rank(
 
     heads: list[Head] = []
     reasons: dict[str, str] = {}
-    for image, text in candidates(cache):
+    for image, text in candidates(cache) if pairs is None else pairs:
         # a head and an optimiser are asked for, and take no part
         values: dict[str, Any] = {
             "features": {"normalise": "zscore"},
@@ -175,8 +180,26 @@ def rank(
 @click.command(cls=TrainingCommand, stopped="nothing is written")
 @overrides_argument
 @cache_option
+@click.option(
+    "--layers",
+    multiple=True,
+    metavar="ENC:tap=a+b+c",
+    help="Which layer: only these taps of one encoder, in this order. May repeat.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With --layers: also draw accuracy by tap, as PNG.",
+)
 @json_option
-def command(overrides: tuple[str, ...], cache: Path, as_json: bool) -> None:
+def command(
+    overrides: tuple[str, ...],
+    cache: Path,
+    layers: tuple[str, ...],
+    picture: Path | None,
+    as_json: bool,
+) -> None:
     """Rank the tables of a cache by closed-form heads on each, and on each image-text pair.
 
     KEY=VALUE sets what is read, for example features.dataset=shapes or answers.k=100.
@@ -186,12 +209,21 @@ def command(overrides: tuple[str, ...], cache: Path, as_json: bool) -> None:
     import vqa_cache
     from vqa_cache.system.signals import StopSignal
 
+    if picture is not None and not layers:
+        raise click.UsageError("--picture draws accuracy by tap: name the taps with --layers")
     console = Console(stderr=as_json)
     check_overrides(overrides)
-    heads, reasons = rank(vqa_cache.open(cache), overrides, console, StopSignal())
+    opened = vqa_cache.open(cache)
+    chosen = layers_of(opened, layers) if layers else None
+    pairs = chosen.candidates() if chosen else None
+    heads, reasons = rank(opened, overrides, console, StopSignal(), pairs)
+    if chosen and picture is not None:
+        draw_layers(chosen, heads, picture)
     if as_json:
-        rows = [asdict(head) for head in heads]
-        click.echo(json.dumps({"heads": rows, "lambdas": PATH, "reasons": reasons}))
+        found = {"heads": [asdict(head) for head in heads], "lambdas": PATH, "reasons": reasons}
+        click.echo(json.dumps(found | ({"taps": chosen.taps} if chosen else {})))
+    elif chosen:
+        print_layers(chosen, heads, console)
     else:
         print_heads(heads, console)
 
