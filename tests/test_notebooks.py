@@ -1,15 +1,21 @@
-"""The notebook runs from top to bottom on a real cache."""
+"""The notebook runs from top to bottom on any cache."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from conftest import BERT, RESNET, VIT, begin, commit, numbered_keys, write_dataset
 from nbclient import NotebookClient
+
+from precompute.pipeline import Request, precompute
+from precompute.progress import ConsoleReporter
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "inspect_cache.ipynb"
 
@@ -29,11 +35,9 @@ def answer_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache
 
 
-@pytest.mark.filterwarnings("ignore")  # of the kernel's own libraries
-def test_inspect_cache_runs_and_shows_pictures_and_cosines(
-    answer_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VQA_CACHE", str(answer_cache))
+def executed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[nbformat.NotebookNode]:
+    """The notebook's outputs on a cache, none of them an error."""
+    monkeypatch.setenv("VQA_CACHE", str(cache))
     monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parent.parent))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute(
@@ -43,10 +47,57 @@ def test_inspect_cache_runs_and_shows_pictures_and_cosines(
         output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
     ]
     assert not [output for output in outputs if output.output_type == "error"]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) == 3  # images, answer histogram, cosines
+    return outputs
+
+
+def printed(outputs: list[nbformat.NotebookNode]) -> str:
+    return "".join(output.text for output in outputs if output.output_type == "stream")
+
+
+def pictures(outputs: list[nbformat.NotebookNode]) -> int:
+    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the kernel's own libraries
+def test_inspect_cache_runs_and_shows_pictures_and_cosines(
+    answer_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = executed(answer_cache, monkeypatch)
+    assert pictures(outputs) == 3  # images, answer histogram, cosines
     tables = [
         output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})
     ]
     assert "vqa-cache" in tables[0]
     assert "centre" in tables[-1]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_inspect_cache_runs_on_own_data_without_answer_texts_and_with_two_image_tables(
+    libraries: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_dataset(tmp_path / "mydata", images=4, train=6, test=0)
+    line = {"image": "images/0.png", "question": "does it cost $5 or $ {6?", "answer": "$5_{"}
+    with (root / "train.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    (root / "test.jsonl").write_text(json.dumps({"image": "images/0.png", "question": "why?"}))
+    cache = tmp_path / "cache"
+    precompute(
+        Request("jsonl", str(root), str(cache), image=(RESNET, VIT), text=(BERT,)),
+        ConsoleReporter(quiet=True),
+    )
+    outputs = executed(cache, monkeypatch)
+    assert pictures(outputs) == 2  # images, answer histogram
+    assert "no text table holds the answers; add --answer-text ENCODER" in printed(outputs)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_inspect_cache_runs_on_a_cache_of_imported_tokens_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = begin(tmp_path, row_shape=(3,), ragged=True)
+    keys = numbered_keys(2)
+    commit(table, keys, [np.ones((2, 3)), np.ones((1, 3))])
+    said = printed(executed(tmp_path, monkeypatch))
+    assert f"'{keys[0].hex()}' -> torch.float16 [2, 3]" in said
+    for lacking in ("keeps no pictures", "no split of this cache has answers", "no text table"):
+        assert lacking in said
