@@ -63,6 +63,7 @@ train: $(STAMP) data  ## stage 1, then train the experiment EXP [ON=dataset] [AR
 	$(PY) -m train $(EXP) $(DATASET) $(ARGS)
 
 sweep: $(STAMP) data  ## stage 1, then sweep the experiment EXP; ARGS="KEY=V1,V2 KEY=log:LO:HI ..."
+	@$(PY) -m train.sweep --check $(EXP) $(DATASET) $(ARGS)
 	$(PY) -m precompute --for $(EXP) $(FEATURES)
 	$(PY) -m train.sweep $(EXP) $(DATASET) $(ARGS)
 

@@ -3,6 +3,7 @@ installed once."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -110,3 +111,42 @@ def test_tests_asked_after_training_add_to_its_environment(clone: Path, ran: Pat
     (clone / "pyproject.toml").touch()
     make(clone, "test")
     assert ran.read_text().splitlines() == [f"{PIP}.[dev]", "-m pytest -n 2"]
+
+
+@pytest.mark.parametrize(
+    ("goal", "arguments", "said"),
+    [
+        ("train", "head.dropout=1.5", "head.dropout"),
+        ("sweep", "head.dropout=0.1,1.5", "head.dropout"),
+        ("sweep", "train.lr=1e-3", "optimizer.lr"),
+        (
+            "sweep",
+            "optimizer.lr=log:1e-4:1e-2 --sampler grid",
+            "--sampler grid: a range has no grid",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_experiment_is_told_before_stage_1(
+    tmp_path: Path, goal: str, arguments: str, said: str
+) -> None:
+    """Stage 1 would encode for minutes first."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "constraints.txt").touch()
+    interpreter = tmp_path / ".venv/bin/python"
+    interpreter.parent.mkdir(parents=True)
+    interpreter.write_text(f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n")
+    interpreter.chmod(0o755)
+    (tmp_path / ".venv/.installed").touch()
+    done = subprocess.run(
+        ["make", goal, "EXP=mlp_answers", f"ARGS={arguments}"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert said in done.stderr.splitlines()[0]
+    assert "precompute" not in done.stdout
+    assert not (tmp_path / "cache").exists()

@@ -54,6 +54,7 @@ TRIALS = 32  # where --trials is not given
     default="local",
     help="ray trains whole packs on a cluster: a local one, or RAY_ADDRESS.",
 )
+@click.option("--check", is_flag=True, help="Only say what is wrong with EXP and KEYs.")
 @cache_option
 @runs_option
 @json_option
@@ -66,6 +67,7 @@ def command(
     lanes: int,
     winners: int,
     engine: str,
+    check: bool,
     cache: Path,
     runs: Path,
     as_json: bool,
@@ -81,7 +83,7 @@ def command(
     from train.loop.progress import say
     from train.sweep.report import print_sweep
     from train.sweep.request import Request
-    from train.sweep.run import sweep
+    from train.sweep.run import check_first_trials, sweep
     from train.sweep.space import parse_space
     from vqa_cache.system.signals import StopSignal
 
@@ -96,6 +98,9 @@ def command(
         lanes=lanes,
         winners=winners,
     )
+    if check:
+        check_first_trials(request)
+        return
     console = Console(stderr=as_json)
     watch = Watch(console, stopping=StopSignal())
     result = sweep(request, cache=cache, runs=runs, watch=watch, engine=engine_of(engine))
