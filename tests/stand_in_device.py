@@ -136,7 +136,7 @@ def fill(cache: str, root: str, request: dict[str, Any]) -> list[str]:
 
     with (
         mock.patch.object(reporter, "say", said.append),
-        mock.patch("vqa_cache.device.choose_device", device),
+        mock.patch("vqa_cache.system.device.choose_device", device),
         mock.patch.object(Encoder, "encode", within_memory),
         stand_in(),
     ):
