@@ -51,7 +51,7 @@ class Captured:
 
 
 class CapturedSteps:
-    """`train.step.Steps` as CUDA graphs, one for each batch size.
+    """`train.engine.step.Steps` as CUDA graphs, one for each batch size.
 
     Model, optimiser and batches must be on the device, and their tensors stay where they are.
     """

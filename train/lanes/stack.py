@@ -36,7 +36,7 @@ class LaneModel(nn.Module):
         super().__init__()
         self.seeds = list(seeds)
         self.model = stack(models) if is_alike(models[0]) else in_turn(models)
-        # the shape rule of train.optimizers.Optimizer, before lanes add a dimension
+        # the shape rule of train.engine.optimizers.Optimizer, before lanes add a dimension
         self.decays = [parameter.ndim >= 2 for parameter in models[0].parameters()]
         self._make_streams()
 

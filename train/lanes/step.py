@@ -19,7 +19,7 @@ from train.lanes.stack import LaneModel
 
 
 class LaneStep:
-    """What `train.step.TrainingStep` does, for K models at once.
+    """What `train.engine.step.TrainingStep` does, for K models at once.
 
     No lane reads another's numbers, so one that diverges does not change the others by a bit: it
     is marked in `finite` and its own numbers stop making sense.
