@@ -109,6 +109,7 @@ def test_the_estimate_computes_as_a_run_would(
         return encode(numerics, *more)
 
     monkeypatch.setattr(Numerics, "encode", noted)
+    monkeypatch.setattr("precompute.independence.check_independence", lambda encoder: None)
     run(*how, "--dry-run", *(() if begun else ("--precision", "bf16")))
     assert set(used) == {"bf16"}
 
@@ -118,9 +119,9 @@ def test_texts_fill_a_budget_of_tokens(tmp_path: Path, monkeypatch: pytest.Monke
     batches: list[list[int]] = []
     launch = Worker._launch
 
-    def recorded(worker: Worker, batch: Any) -> Any:
+    def recorded(worker: Worker, batch: Any, writing: Any) -> Any:
         batches.append([one.length for one in batch])
-        return launch(worker, batch)
+        return launch(worker, batch, writing)
 
     monkeypatch.setattr(Worker, "_launch", recorded)
     monkeypatch.setattr(TransformersTexts, "batch_size", 60)

@@ -26,7 +26,8 @@ class Counted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.items = 0
-        launch, prepare = Numerics.launch, canaries.prepared_canaries
+        launch, together = Numerics.launch, Numerics.launch_together
+        prepare = canaries.prepared_canaries
         probes: list[Any] = []
 
         def kept(encoder: Any) -> list[Any]:
@@ -38,8 +39,15 @@ class Counted:
                 self.items += len(prepared)
             return launch(numerics, encoder, prepared)
 
+        def counting_several(numerics: Numerics, encoders: Any, prepared: Any) -> Any:
+            if len(encoders) > 1:
+                self.items += len(prepared) * len(encoders)
+            return together(numerics, encoders, prepared)
+
         monkeypatch.setattr(canaries, "prepared_canaries", kept)
+        monkeypatch.setattr("precompute.independence.prepared_canaries", kept)
         monkeypatch.setattr(Numerics, "launch", counting)
+        monkeypatch.setattr(Numerics, "launch_together", counting_several)
 
     def __call__(self, root: Path, cache: Path, **how: Any) -> int:
         """Run stage 1 and check the cache; items encoded in this run."""
