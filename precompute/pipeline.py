@@ -357,8 +357,8 @@ def encode_plans(
             finally:
                 reporter.end()
             if request.engine == "local":
-                assert tables[0].encoder is not None
-                told = worker.bottleneck.told(items, device_name(tables[0].encoder.device))
+                used = next(table.encoder for table in tables if table.encoder is not None)
+                told = worker.bottleneck.told(items, device_name(used.device))
                 reporter.say(f"{names}: {told}")
     return [len(own) for own in damaged]
 

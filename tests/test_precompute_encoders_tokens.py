@@ -102,13 +102,13 @@ def test_the_estimate_computes_as_a_run_would(
     if begun:
         run(*how, "--precision", "bf16", "--limit", 2)
     used = []
-    encode = Numerics.encode
+    launch = Numerics.launch_together
 
     def noted(numerics: Numerics, *more: Any) -> Any:
         used.append(numerics.precision)
-        return encode(numerics, *more)
+        return launch(numerics, *more)
 
-    monkeypatch.setattr(Numerics, "encode", noted)
+    monkeypatch.setattr(Numerics, "launch_together", noted)
     monkeypatch.setattr("precompute.independence.check_independence", lambda encoder: None)
     run(*how, "--dry-run", *(() if begun else ("--precision", "bf16")))
     assert set(used) == {"bf16"}
