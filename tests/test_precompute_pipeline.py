@@ -167,7 +167,7 @@ def test_growth_encodes_only_what_is_new(tmp_path: Path) -> None:
 
 def test_a_shared_item_of_another_dataset_is_there_already(tmp_path: Path, cache: Path) -> None:
     other = write_dataset(tmp_path / "data", images=3, train=3, test=1)
-    assert counts(run(other, cache)) == [(3, 3, 0), (4, 4, 0)]
+    assert counts(run(other, cache, name="other")) == [(3, 3, 0), (4, 4, 0)]
 
 
 def test_limit_and_splits(dataset: Path, tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_what_is_said(warm: Warm, dataset: Path, tmp_path: Path) -> None:
     first = warm(*common(dataset, tmp_path / "cache"), "--precision", "fp32")
     assert first.stdout == ""
     assert "UNTRAINED" in first.stderr
-    assert "jsonl/train: 20 examples, 10 images, 20 distinct questions" in first.stderr
+    assert "/train: 20 examples, 10 images, 20 distinct questions" in first.stderr
     assert "10 encoded, 0 of 10 were there" in first.stderr
     second = warm(*common(dataset, tmp_path / "cache"), "--limit", 3)
     assert "0 encoded, 6 of 6 were there" in second.stderr
