@@ -192,7 +192,7 @@ def test_files_that_vanish_while_training_are_one_clear_error(tmp_path: Path, ca
     data = data_of(own, "map")
     for path in own.glob("tables/text/*/*/*/shards/*"):
         path.unlink()
-    with pytest.raises(DamagedError, match=r"cannot be read \(No such file.*--repair") as raised:
+    with pytest.raises(DamagedError, match=r"\.h5: missing; mend it: .*--repair") as raised:
         fit(
             experiment("map").config,
             data,

@@ -146,7 +146,7 @@ def test_a_registry_that_cannot_be_used_costs_one_line(
 def test_a_folder_without_write_permission() -> None:
     """As another user, because root may write everywhere; outside pytest's private folder."""
     program = (
-        "import os, sys, vqa_cache; from pathlib import Path\n"
+        "import os, sys, vqa_cache.system.durable; from pathlib import Path\n"
         "from train.runs.registry import Registry\n"
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "registry = Registry.open(Path(sys.argv[1]))\n"
