@@ -153,7 +153,11 @@ def test_an_interrupted_copy_is_no_cache_and_goes_on(
     done = json.loads(copy(cache, bucket).stdout)
     assert done["present"] == 7
     assert copy(bucket, tmp_path / "back").exit_code == 0
-    assert list(verify(vqa_cache.open(tmp_path / "back"))) == list(verify(vqa_cache.open(cache)))
+    told = [
+        [line.replace(str(one), "") for line in verify(vqa_cache.open(one))]
+        for one in (tmp_path / "back", cache)
+    ]
+    assert told[0] == told[1]
 
 
 def test_what_is_damaged_on_either_side_is_told_or_replaced(

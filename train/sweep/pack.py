@@ -300,7 +300,7 @@ def run_lanes(
     *,
     rows: int,
 ) -> list[Outputs]:
-    """What every lane says about all examples of a part, as `train.engine.outputs.run_model` for one.
+    """What every lane says about all examples of a part, as `run_model` does for one.
     The five highest logits are not looked at.
 
     Args:
