@@ -20,6 +20,7 @@ from vqa_cache.cache import create_cache
 from vqa_cache.containers import Container
 from vqa_cache.errors import CacheError
 from vqa_cache.keys import canonical_json, json_digest
+from vqa_cache.records.contents import ContentsRecord
 from vqa_cache.records.record import CacheRecord, Record, encode_record, parse_record, read_record
 from vqa_cache.records.shard import SealRecord, ShardRecord, WithdrawalRecord
 from vqa_cache.records.split import SplitRecord
@@ -34,7 +35,8 @@ from vqa_cache.tools.verify import verify
 Attempt = Callable[[Random], None]
 _STEPS = 6  # of those that read a cache, after one input
 _KINDS: tuple[type[Record], ...] = (
-    *(CacheRecord, TableRecord, SpecRecord, ShardRecord, SealRecord, WithdrawalRecord, SplitRecord),
+    *(CacheRecord, ContentsRecord, TableRecord, SpecRecord),
+    *(ShardRecord, SealRecord, WithdrawalRecord, SplitRecord),
 )
 
 
