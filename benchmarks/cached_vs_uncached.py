@@ -40,7 +40,8 @@ from precompute.encoders.base import Encoder
 from precompute.pipeline import Request, precompute
 from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
-from train.config.schema import Config, Experiment, load_experiment
+from train.config.files import load_experiment
+from train.config.schema import Config, Experiment
 from train.config.seeds import batch_bounds, epoch_order
 from train.engine.build import build_model, build_step, trainable
 from train.engine.data import load_data

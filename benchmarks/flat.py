@@ -42,7 +42,7 @@ from benchmarks.measuring.memory import PeakMemory
 from benchmarks.measuring.processes import how_it_ended, started
 from benchmarks.measuring.report import Report, json_option, reported
 from benchmarks.measuring.trainings import begin_training
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.engine.data import load_data
 from train.inputs.large.blocks import BLOCK_SIZES, BlockSizes
 from train.inputs.load import TrainingData

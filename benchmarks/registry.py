@@ -33,7 +33,7 @@ import train
 from benchmarks.inputs.made_runs import begin_run, make_run
 from benchmarks.measuring.processes import how_it_ended, run_python, started
 from benchmarks.measuring.report import json_option, reported
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.loop.layout import METRICS, RESULT
 from train.runs.registry import Registry
 

@@ -26,7 +26,7 @@ from benchmarks.measuring.turns import median, ratio, take_turns
 from benchmarks.train import bench as train_bench
 from benchmarks.train import command as train_benchmark
 from benchmarks.train import first_step
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.engine import cuda_graph
 from train.engine.data import load_data
 from train.inputs.resident import Normaliser, ResidentTable

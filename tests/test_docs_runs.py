@@ -13,7 +13,7 @@ import pytest
 import test_train_small_cache as small
 from click.testing import CliRunner
 
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 
 TUTORIAL = (Path(__file__).parent.parent / "docs" / "runs.md").read_text()
 

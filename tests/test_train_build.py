@@ -8,7 +8,7 @@ import pytest
 from test_train_small_cache import build_cache, small_dataset, write_experiment
 
 import vqa_cache
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.engine.build import build_model
 from train.engine.data import load_data
 from train.errors import TrainError

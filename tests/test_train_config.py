@@ -9,15 +9,10 @@ from typing import Any
 import pytest
 from test_train_small_cache import write_experiment
 
-from train.config import schema as config_module
+from train.config import files
+from train.config.check import check
+from train.config.files import describe, experiment_files, load_experiment, to_toml
 from train.config.keys import flatten, parse_value
-from train.config.schema import (
-    check,
-    describe,
-    experiment_files,
-    load_experiment,
-    to_toml,
-)
 from train.errors import ConfigError
 
 SHIPPED = {
@@ -208,7 +203,7 @@ def test_names_are_unique(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         write_experiment(tmp_path / folder, "twin")
-    monkeypatch.setattr(config_module, "EXPERIMENTS", tmp_path)
+    monkeypatch.setattr(files, "EXPERIMENTS", tmp_path)
     with pytest.raises(ConfigError, match=r"experiment 'twin' exists twice: .*one.*two"):
         experiment_files()
 

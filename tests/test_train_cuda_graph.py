@@ -13,8 +13,8 @@ import pytest
 import torch
 from test_train_small_cache import QUIET, run_of, write_experiment
 
+from train.config.files import load_experiment
 from train.config.precisions import Precision
-from train.config.schema import load_experiment
 from train.engine import cuda_graph, optimizers
 from train.engine.cuda_graph import WARM_UPS, CannotCaptureError, CapturedSteps, check_against_eager
 from train.engine.model import AnswerModel

@@ -9,7 +9,7 @@ import torch
 from test_train_small_cache import build_cache, small_dataset, write_experiment
 from torch import nn
 
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.engine.data import load_data
 from train.engine.outputs import run_model
 

@@ -29,7 +29,8 @@ from test_train_small_cache import (
 )
 
 import vqa_cache
-from train.config.schema import Component, hidden_widths, load_experiment
+from train.config.files import load_experiment
+from train.config.schema import Component, hidden_widths
 from train.engine.data import load_data
 from train.errors import TrainError
 from train.inputs.batch import gather

@@ -12,7 +12,8 @@ import torch
 from test_train_small_cache import QUIET, write_experiment
 
 import vqa_cache
-from train.config.schema import Config, load_experiment
+from train.config.files import load_experiment
+from train.config.schema import Config
 from train.engine.data import load_data
 from train.engine.precision import choose_precision
 from train.errors import DivergedError

@@ -26,7 +26,7 @@ from test_train_small_cache import (
 )
 
 import vqa_cache
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.engine.build import build_model, build_step, trainable
 from train.engine.data import load_data
 from train.errors import ConfigError, TrainError

@@ -24,7 +24,7 @@ from test_train_small_cache import (
 
 import vqa_cache
 from data.answers import vqa_accuracy_official
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.engine.data import load_data
 from train.trainer import train
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from test_train_small_cache import QUIET, write_experiment
 
 import vqa_cache
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.engine.data import load_data
 from train.errors import TrainError
 from train.loop.fit import Watch, fit

@@ -16,7 +16,8 @@ from benchmarks.flat import FEATURES
 from benchmarks.inputs import scale_cache
 from benchmarks.inputs.flat_cache import FlatSizes, make_flat_cache
 from benchmarks.inputs.scale_cache import WIDTH
-from train.config.schema import Experiment, load_experiment
+from train.config.files import load_experiment
+from train.config.schema import Experiment
 from train.engine.data import load_data
 from train.engine.outputs import run_model
 from train.inputs.large.blocks import BlockSizes

@@ -13,7 +13,7 @@ from train.components import families
 from train.components.families import Family
 from train.components.lookup import options_of
 from train.components.ranges import Range, Share, Size, all_finite
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.errors import ConfigError, TrainError
 from train.loop.fit import Watch
 from train.loop.selection import milestones

@@ -25,7 +25,7 @@ from test_train_small_cache import (
 
 from benchmarks.measuring.file_calls import FileCalls
 from benchmarks.resume.runs import RunCampaign, RunCounts, disturb_runs
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.engine.step import TrainingStep
 from train.errors import TrainError
 from train.loop.checkpoint import CheckpointError, load_checkpoint, save_checkpoint

@@ -18,7 +18,8 @@ import torch
 from click.testing import CliRunner
 from test_train_small_cache import build_cache, small_dataset, write_experiment
 
-from train.config.schema import Experiment, check
+from train.config.check import check
+from train.config.schema import Experiment
 from train.engine.data import load_data
 from train.inputs.load import TrainingData
 from train.ridge.command import command, fit_head

@@ -24,7 +24,7 @@ from test_vqa_cache_durable import killed_writer
 import train
 import vqa_cache
 from train.__main__ import command
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.engine.data import load_data
 from train.errors import TrainError
 from train.evaluation import baselines as baselines_module

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.inputs.made_runs import begin_run, make_run
-from train.config.schema import load_experiment, to_toml
+from train.config.files import load_experiment, to_toml
 from train.runs.__main__ import command
 from train.runs.registry import Registry
 from train.runs.select import parse_condition

@@ -19,7 +19,7 @@ from test_train_small_cache import run_of
 import train.runs
 from benchmarks.inputs.made_runs import begin_run, make_run
 from benchmarks.registry import command as benchmark
-from train.config.schema import load_experiment, to_toml
+from train.config.files import load_experiment, to_toml
 from train.errors import TrainError
 from train.runs import registry as registry_module
 from train.runs.database import connect

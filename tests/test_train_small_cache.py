@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 import vqa_cache
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.trainer import train as train_run
 from vqa_cache.arrays import text_arrays
 from vqa_cache.cache import Cache, create_cache

@@ -24,7 +24,7 @@ from test_train_small_cache import (
 
 import vqa_cache
 from benchmarks.resume.sweeps import SweepCampaign, SweepCounts, compare, disturb_sweeps
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.engine.data import load_data
 from train.errors import ConfigError, TrainError
 from train.loop.fit import Watch, fit

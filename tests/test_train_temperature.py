@@ -11,7 +11,7 @@ from test_train_evaluate import Fixed
 from test_train_small_cache import result_of, run_of, write_experiment
 
 import vqa_cache
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.engine.data import load_data
 from train.engine.outputs import run_model
 from train.losses.cross_entropy import CrossEntropy

@@ -24,7 +24,7 @@ from test_train_small_cache import (
 )
 
 import vqa_cache
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.errors import TrainError
 from train.evaluation.result import headline_split
 from train.loop.checkpoint import load_checkpoint

@@ -46,7 +46,7 @@ def command(
     elif experiment is None:
         raise click.UsageError("name an experiment; --list shows them")
     elif check:
-        from train.config.schema import load_experiment
+        from train.config.files import load_experiment
 
         load_experiment(experiment, list(overrides))
     else:
@@ -55,7 +55,7 @@ def command(
 
 def list_experiments(as_json: bool) -> None:
     """Names of the experiments with their first line."""
-    from train.config.schema import describe, experiment_files
+    from train.config.files import describe, experiment_files
 
     found = {name: describe(path) for name, path in experiment_files().items()}
     if as_json:
@@ -78,7 +78,7 @@ def train_seeds(
     """Train one experiment, once per seed, and print its results."""
     from rich.console import Console
 
-    from train.config.schema import load_experiment
+    from train.config.files import load_experiment
     from train.errors import ConfigError
     from train.evaluation.result import headline_split, print_result
     from train.loop.progress import say

@@ -98,7 +98,8 @@ def try_rates(
         Stopped: a signal came.
     """
     import vqa_cache
-    from train.config.schema import Component, load_experiment
+    from train.config.files import load_experiment
+    from train.config.schema import Component
     from train.engine.data import load_data
     from train.sweep.pack import train_pack
 

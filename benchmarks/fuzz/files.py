@@ -11,7 +11,7 @@ from benchmarks.fuzz.mutations import changed_bytes, changed_json
 from data.example import Problem
 from data.registry import open_dataset
 from precompute.experiment import EXPERIMENTS, read_features
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.inputs.vocabulary import read_vocabulary
 from vqa_cache.memo import Memo
 from vqa_cache.spec import parse_spec

@@ -8,8 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+from train.config.files import to_toml
 from train.config.keys import flatten
-from train.config.schema import to_toml
 from train.loop.layout import CONFIG, IDENTITY, METRICS, RESULT
 from vqa_cache.keys import json_digest
 

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from benchmarks.measuring.victims import ended
 from benchmarks.resume.campaign import Campaign
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.engine.step import TrainingStep
 from train.loop.layout import RESULT
 from train.trainer import train

@@ -11,7 +11,8 @@ import vqa_cache
 from benchmarks.inputs.scale_cache import FEATURES as SCALE_FEATURES
 from benchmarks.inputs.scale_cache import TEXT
 from benchmarks.measuring.trainings import begin_training
-from train.config.schema import Config, load_experiment
+from train.config.files import load_experiment
+from train.config.schema import Config
 from train.engine.data import load_data
 from train.loop.fit import Training
 from vqa_cache.system.device import CPU

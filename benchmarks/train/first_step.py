@@ -9,7 +9,7 @@ import vqa_cache
 from benchmarks.measuring.processes import run_python
 from benchmarks.measuring.trainings import begin_training
 from benchmarks.train.bench import FEATURES
-from train.config.schema import load_experiment
+from train.config.files import load_experiment
 from train.engine.data import load_data
 from vqa_cache.system.allocator import keep_freed_memory
 from vqa_cache.system.device import CPU

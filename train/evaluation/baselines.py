@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from train.config.files import load_experiment
 from train.config.identity import code_digest
-from train.config.schema import Component, Config, load_experiment
+from train.config.schema import Component, Config
 from train.engine.outputs import Outputs, evaluated, run_model
 from train.errors import TrainError
 from train.evaluation.evaluate import always

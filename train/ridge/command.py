@@ -141,7 +141,9 @@ def rank(
         TrainError: an override is wrong, or no candidate has a head.
         Stopped: `stopping` became true.
     """
-    from train.config.schema import Experiment, apply_override, check
+    from train.config.check import check
+    from train.config.files import apply_override
+    from train.config.schema import Experiment
     from train.engine.data import load_data
     from train.loop.progress import say
     from vqa_cache.system.device import CPU

@@ -219,7 +219,7 @@ def queue(
         return
     if remove is not None:
         raise click.UsageError("--remove takes no experiment")
-    from train.config.schema import load_experiment
+    from train.config.files import load_experiment
 
     load_experiment(experiment, overrides)  # wrong ones are refused now, not in the night
     name = str(Path(experiment).resolve()) if Path(experiment).is_file() else experiment

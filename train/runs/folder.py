@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from train.config.files import to_toml
 from train.config.identity import identity_of, run_id
 from train.config.precisions import Precision
-from train.config.schema import Config, Experiment, to_toml
+from train.config.schema import Config, Experiment
 from train.errors import TrainError
 from train.evaluation.evaluate import Predictions
 from train.loop.layout import (

@@ -15,7 +15,7 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from train.config.schema import to_toml
+from train.config.files import to_toml
 from train.errors import TrainError
 from vqa_cache.system.durable import sync_folder, write_file
 

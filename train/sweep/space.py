@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from train.config.schema import Experiment, flatten, load_experiment, parse_value
+from train.config.files import load_experiment
+from train.config.keys import flatten, parse_value
+from train.config.schema import Experiment
 from train.errors import ConfigError
 
 _RANGE = re.compile(r"(log|uniform):([^:]*):([^:]*)")
