@@ -27,7 +27,8 @@ from train.attention.mcan import CoAttention
 from train.attention.multi_query import MultiQueryAttention
 from train.attention.stacked import StackedAttention
 from train.engine.model import AnswerModel
-from train.engine.optimizers import AdamW, constant
+from train.engine.optimizers import AdamW
+from train.engine.schedules import constant
 from train.engine.step import TrainingStep
 from train.fusion.concat import Concat
 from train.heads.linear import LinearHead

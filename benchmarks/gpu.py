@@ -27,7 +27,7 @@ from benchmarks.inputs.gpu_data import Data, write_data
 from benchmarks.inputs.sizes import VQA2, WIDTH, Sizes
 from benchmarks.measuring.turns import median, take_turns
 from train.config.precisions import Precision
-from train.engine import optimizers
+from train.engine import optimizers, schedules
 from train.engine.cuda_graph import CapturedSteps, check_against_eager
 from train.engine.model import AnswerModel
 from train.engine.precision import choose_precision
@@ -176,7 +176,7 @@ def engine_of(data: Data, hidden: list[int], total: int = 10_000, **options: Any
         model,
         CrossEntropy(),
         optimizers.AdamW(model, lr=1e-3),
-        schedule=optimizers.cosine(total, warmup_steps=10),
+        schedule=schedules.cosine(total, warmup_steps=10),
         seed=0,
         precision=data.precision,
     )
@@ -297,7 +297,7 @@ def train_lanes(data: Data, rates: list[float], work: Work) -> list[float]:
         model,
         LaneCrossEntropy([CrossEntropy() for _ in rates], data.device),
         LaneAdamW(model.parameters(), model.decays, lr=lr, weight_decay=torch.full_like(lr, 0.01)),
-        schedule=optimizers.constant(10**6),
+        schedule=schedules.constant(10**6),
         precision=data.precision,
     )
     return train_epochs(data, model, step, work)
@@ -311,7 +311,7 @@ def train_alone(path: str, device: str, precision: Precision, rate: float, work:
         model,
         CrossEntropy(),
         optimizers.AdamW(model, lr=rate),
-        schedule=optimizers.constant(10**6),
+        schedule=schedules.constant(10**6),
         seed=0,
         precision=precision,
     )

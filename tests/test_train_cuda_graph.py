@@ -15,7 +15,7 @@ from test_train_small_cache import QUIET, run_of, write_experiment
 
 from train.config.files import load_experiment
 from train.config.precisions import Precision
-from train.engine import cuda_graph, optimizers
+from train.engine import cuda_graph, optimizers, schedules
 from train.engine.cuda_graph import WARM_UPS, CannotCaptureError, CapturedSteps, check_against_eager
 from train.engine.model import AnswerModel
 from train.engine.step import EagerSteps, TrainingStep
@@ -55,7 +55,7 @@ def build(device: torch.device = CPU, precision: Precision = "fp32") -> Training
         model,
         CrossEntropy(),
         optimizers.AdamW(model, lr=0.02),
-        schedule=optimizers.cosine(STEPS, warmup_steps=5),
+        schedule=schedules.cosine(STEPS, warmup_steps=5),
         seed=3,
         precision=precision,
     )

@@ -236,3 +236,54 @@ def test_low_rank_parameters_are_counted() -> None:
 def test_options_out_of_range_are_refused(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         families.FUSION.find(name)(SIZES, **options)
+
+
+def test_inputs_of_length_one_before_the_projection_and_projections_of_length_one_after() -> None:
+    """The two places at which a journal scales: its own form of the product, restated."""
+    join = Product(SIZES, dim=5, activation="relu", l2=True, rescale=False, l2_inputs=["image"])
+    inputs = rows()
+    short = functional.normalize(inputs["image"], dim=1)
+    image = functional.normalize(apply(join.projections["image"], short).relu(), dim=1)
+    text = functional.normalize(apply(join.projections["text"], inputs["text"]).relu(), dim=1)
+    assert_same(join, join(inputs), image * text)
+    rescaled = Product(SIZES, dim=5, activation="relu", l2=True, l2_inputs=["image"])
+    rescaled.load_state_dict(join.state_dict())
+    assert torch.allclose(rescaled(inputs), image * text * math.sqrt(5), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_scaling_at_evaluation_alone_differs_from_scaling_always(name: str) -> None:
+    """A journal left the line out of its training; every fusion can show what that does."""
+    made = {}
+    for at in ("always", "evaluation"):
+        torch.manual_seed(0)
+        made[at] = families.FUSION.find(name)(
+            SIZES, l2_inputs=["image"], l2_inputs_at=at, **OPTIONS.get(name, {})
+        )
+    inputs = rows()
+    both = {at: (join.train()(inputs), join.eval()(inputs)) for at, join in made.items()}
+    assert torch.allclose(both["always"][0], both["always"][1])
+    assert torch.allclose(both["always"][1], both["evaluation"][1])
+    assert not torch.allclose(both["evaluation"][0], both["evaluation"][1], atol=1e-3)
+
+
+def test_dropout_before_the_projections_is_off_while_evaluating() -> None:
+    join = Product({"image": 400, "text": 400}, dim=3, dropout=0.5, activation="none")
+    inputs = rows({"image": 400, "text": 400})
+    with torch.no_grad():
+        assert torch.equal(join.eval()(inputs), join.eval()(inputs))
+        assert not torch.equal(join.train()(inputs), join.eval()(inputs))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "parameters"),
+    [
+        ({"image": 768, "text": 768}, {}, 2_360_832),
+        ({"image": 1280, "text": 768}, {}, (1280 + 768) * (2048 + 1)),
+    ],
+)
+def test_gates_over_both_modalities_have_their_published_size(
+    sizes: dict[str, int], options: dict[str, Any], parameters: int
+) -> None:
+    join = GatedMultimodalUnit(sizes, form="c", **options)
+    assert sum(p.numel() for p in join.parameters()) == parameters

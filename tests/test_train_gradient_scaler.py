@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from train.components import families
-from train.engine import optimizers
+from train.engine import optimizers, schedules
 from train.engine.model import AnswerModel
 from train.engine.scaler import GradientScaler
 from train.engine.step import TrainingStep
@@ -58,7 +58,7 @@ def test_a_training_in_fp16_learns_and_goes_on_from_its_state() -> None:
             net,
             CrossEntropy(),
             optimizers.AdamW(net, lr=0.1),
-            schedule=optimizers.constant(40),
+            schedule=schedules.constant(40),
             seed=0,
             precision="fp16",
         )

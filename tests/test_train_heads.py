@@ -18,7 +18,11 @@ from train.heads.mlp import MlpHead
 from train.layers.answer_vectors import pairwise_cosines, prepare
 from train.losses.cross_entropy import CrossEntropy
 
-OPTIONS: dict[str, dict[str, Any]] = {"mlp": {"hidden": [8]}, "cosine": {"hidden": [8]}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "mlp": {"hidden": [8]},
+    "cosine": {"hidden": [8]},
+    "sequence": {"layers": [8, "batch_norm", "tanh"]},
+}
 
 
 def build(name: str, in_features: int = 5, answers: int = 4) -> torch.nn.Module:
@@ -43,7 +47,7 @@ def test_head_gives_a_logit_per_answer_and_every_weight_a_gradient(name: str) ->
 @pytest.mark.parametrize(
     ("lookup", "kind", "known"),
     [
-        (families.HEAD.find, "head", "cosine, linear, mlp"),
+        (families.HEAD.find, "head", "cosine, linear, mlp, sequence"),
         (families.FUSION.find, "fusion", "concat, gmu, low_rank, product, sum"),
     ],
 )
@@ -238,3 +242,22 @@ def test_pairwise_cosines_by_hand() -> None:
 def test_pairwise_cosines_need_two_answers() -> None:
     with pytest.raises(ValueError, match="at least 2 answers, found 1"):
         pairwise_cosines(torch.ones(1, 3))
+
+
+def test_zscored_rows_may_stay_long_and_then_act_as_a_scale() -> None:
+    vectors = narrow_cone(60, 6).double()
+    expected = (vectors - vectors.mean(dim=0)) / vectors.std(dim=0)
+    found = prepare(vectors, "zscore_long")
+    assert torch.allclose(found.double(), expected, atol=1e-5)
+    assert float(found.norm(dim=1).square().mean()) == pytest.approx(6, rel=0.05)
+    assert pairwise_cosines(vectors, "zscore_long") == pytest.approx(
+        pairwise_cosines(vectors, "zscore"), abs=1e-5
+    )
+
+
+def test_answers_normalised_over_the_wrong_axis_are_told_from_the_right_one() -> None:
+    vectors = narrow_cone(60, 6)
+    wrong, right = prepare(vectors, "l2_over_answers"), prepare(vectors, "none")
+    assert torch.allclose(wrong.norm(dim=0), torch.ones(6), atol=1e-5)
+    assert torch.allclose(wrong, torch.nn.functional.normalize(vectors.T.double(), dim=1).T.float())
+    assert not torch.allclose(wrong, right, atol=0.1)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from train.config.seeds import batch_bounds, epoch_order
-from train.engine import optimizers
+from train.engine import optimizers, schedules
 from train.engine.model import AnswerModel
 from train.engine.step import TrainingStep
 from train.fusion.concat import Concat
@@ -85,6 +85,10 @@ MODELS: dict[str, dict[str, Any]] = {
         "head": "linear",
         "product": {"dim": 6, "l2": True, "activation": "none"},
     },
+    "linear, product of images of unit length": {
+        "head": "linear",
+        "product": {"dim": 6, "l2_inputs": ["image"], "l2_inputs_at": "evaluation"},
+    },
     "cosine": {"head": "cosine", "hidden": [8], "batch_norm": True, "answer_bias": True},
     "cosine without hidden layers": {"head": "cosine", "hidden": [], "scaled": False},
 }
@@ -127,7 +131,7 @@ def lane_step(lanes: list[Lane], models: list[AnswerModel]) -> LaneStep:
         lr=torch.tensor([lane.lr for lane in lanes], dtype=torch.float64),
         weight_decay=torch.tensor([lane.weight_decay for lane in lanes], dtype=torch.float64),
     )
-    schedule = optimizers.cosine(STEPS, warmup_steps=5)
+    schedule = schedules.cosine(STEPS, warmup_steps=5)
     return LaneStep(
         model, LaneCrossEntropy([lane.loss() for lane in lanes]), optimizer, schedule=schedule
     )
@@ -147,7 +151,7 @@ def train_alone(lane: Lane, name: str) -> AnswerModel:
         single,
         lane.loss(),
         optimizers.AdamW(single, lr=lane.lr, weight_decay=lane.weight_decay),
-        schedule=optimizers.cosine(STEPS, warmup_steps=5),
+        schedule=schedules.cosine(STEPS, warmup_steps=5),
         seed=lane.seed,
     )
     for number, (inputs, targets) in enumerate(batches()):
@@ -268,7 +272,7 @@ def test_lanes_in_bf16_follow_the_single_run() -> None:
         single,
         LANES[3].loss(),
         optimizers.AdamW(single, lr=LANES[3].lr, weight_decay=LANES[3].weight_decay),
-        schedule=optimizers.cosine(STEPS, warmup_steps=5),
+        schedule=schedules.cosine(STEPS, warmup_steps=5),
         seed=LANES[3].seed,
         precision="bf16",
     )

@@ -13,7 +13,7 @@ from torch import nn
 from train.attention import ATTENTIONS
 from train.components import families
 from train.components.lookup import options_of, takes
-from train.engine import optimizers
+from train.engine import optimizers, schedules
 from train.engine.step import TrainingStep
 from train.fusion import FUSIONS
 from train.heads import HEADS
@@ -154,7 +154,7 @@ def lane_step(models: list[Whole], lanes: list[Lane]) -> LaneStep:
         model,
         LaneCrossEntropy([CrossEntropy() for _ in lanes]),
         optimizer,
-        schedule=optimizers.constant(STEPS),
+        schedule=schedules.constant(STEPS),
     )
 
 
@@ -186,7 +186,7 @@ def train_alone(
         single,
         CrossEntropy(),
         optimizers.AdamW(single, lr=lane.lr, weight_decay=0.01),
-        schedule=optimizers.constant(STEPS),
+        schedule=schedules.constant(STEPS),
         seed=lane.seed,
     )
     for number, (inputs, targets) in enumerate(data):

@@ -14,7 +14,7 @@ import torch
 from train import losses
 from train.components import families
 from train.config.seeds import batch_bounds, derive_seed, epoch_order
-from train.engine import optimizers
+from train.engine import optimizers, schedules
 from train.engine.model import AnswerModel
 from train.engine.step import TrainingStep, forward
 from train.errors import TrainError
@@ -45,7 +45,7 @@ def step_of(model: AnswerModel, *, lr: float = 0.01, steps: int = 10, **options:
         model,
         CrossEntropy(),
         optimizers.AdamW(model, lr=lr),
-        schedule=optimizers.constant(steps),
+        schedule=schedules.constant(steps),
         seed=0,
         **options,
     )
@@ -75,7 +75,7 @@ def test_label_smoothing_by_hand() -> None:
 def test_optimiser_lowers_the_loss(name: str) -> None:
     model, (inputs, targets) = small_model(), small_batch()
     optimizer = families.OPTIMIZER.find(name)(model, lr=0.05)
-    schedule = optimizers.constant(40)
+    schedule = schedules.constant(40)
     step = TrainingStep(model, CrossEntropy(), optimizer, schedule=schedule, seed=0)
     values = [step(inputs, targets, number).item() for number in range(40)]
     assert values[-1] < 0.7 * values[0]
@@ -87,6 +87,35 @@ def test_matrices_decay_and_nothing_else() -> None:
     assert (matrices[1], others[1]) == (0.1, 0.0)
     assert [p.ndim for p in matrices[0]] == [2, 2]
     assert {p.ndim for p in others[0]} == {1}
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_rmsprop_gives_the_numbers_of_torch_and_leaves_an_overflow_out(weight_decay: float) -> None:
+    ours, reference = small_model(), small_model()
+    for model in (ours, reference):  # torch's weight decay has no groups of its own here
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.ndim >= 2)
+    optimizer = optimizers.RmsProp(ours, lr=1e-2, weight_decay=weight_decay)
+    theirs = torch.optim.RMSprop(
+        [p for p in reference.parameters() if p.requires_grad], lr=1e-2, weight_decay=weight_decay
+    )
+    inputs, targets = small_batch()
+    for number in range(6):
+        for model, own in ((ours, optimizer.clear_gradients), (reference, theirs.zero_grad)):
+            own()
+            CrossEntropy()(model(inputs), targets).backward()
+        optimizer.step(torch.tensor(1e-2))
+        theirs.step()
+        for a, b in zip(ours.parameters(), reference.parameters(), strict=True):
+            assert torch.allclose(a, b, atol=1e-6), number
+    before = [p.detach().clone() for p in ours.parameters()]
+    state = {name: tensor.clone() for name, tensor in optimizer.state.items()}
+    for parameter in ours.parameters():
+        if parameter.grad is not None:
+            parameter.grad.fill_(torch.inf)
+    optimizer.step(torch.tensor(1e-2), torch.ones(()))
+    assert all(torch.equal(p, kept) for p, kept in zip(ours.parameters(), before, strict=True))
+    assert all(torch.equal(optimizer.state[name], kept) for name, kept in state.items())
 
 
 @pytest.mark.parametrize(
@@ -110,7 +139,7 @@ def test_optimisers_give_the_numbers_of_torch_to_the_bit(
         ours,
         CrossEntropy(),
         families.OPTIMIZER.find(name)(ours, lr=0.1, **options),
-        schedule=optimizers.linear(8),
+        schedule=schedules.linear(8),
         seed=0,
     )
     optimizer = theirs(groups, lr=0.1, fused=True, **options)
@@ -120,21 +149,55 @@ def test_optimisers_give_the_numbers_of_torch_to_the_bit(
         optimizer.zero_grad()
         CrossEntropy()(reference(inputs), targets).backward()
         for group in optimizer.param_groups:
-            group["lr"] = float(torch.tensor(0.1 * optimizers.linear(8)(number)))  # in float32
+            group["lr"] = float(torch.tensor(0.1 * schedules.linear(8)(number)))  # in float32
         optimizer.step()
         for a, b in zip(ours.parameters(), reference.parameters(), strict=True):
             assert torch.equal(a, b), number
 
 
-@pytest.mark.parametrize("name", optimizers.SCHEDULES)
+# what some are given beside the steps, and the options that they require
+SHAPES: dict[str, tuple[tuple[int, ...], dict[str, float]]] = {
+    "step": ((6,), {"every": 1.0, "factor": 0.5}),
+    "exponential": ((), {"factor": 0.9}),
+}
+
+
+@pytest.mark.parametrize("name", schedules.SCHEDULES)
 def test_schedule_warms_up_then_follows_its_shape(name: str) -> None:
-    factor = families.SCHEDULE.find(name)(12, warmup_steps=4)
+    given, options = SHAPES.get(name, ((), {}))
+    factor = families.SCHEDULE.find(name)(12, *given, warmup_steps=4, **options)
     assert [factor(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
     assert factor(4) == 1.0
-    halfway = {"constant": 1.0, "linear": 0.5, "cosine": 0.5}[name]
-    assert factor(8) == pytest.approx(halfway)
+    halfway = {
+        "constant": 1.0,
+        "linear": 0.5,
+        "cosine": 0.5,
+        "step": 0.25,
+        "exponential": 0.9**4,
+    }
+    assert factor(8) == pytest.approx(halfway[name])
     with pytest.raises(ValueError, match="warmup_steps is 13; expected at most 12"):
-        families.SCHEDULE.find(name)(12, warmup_steps=13)
+        families.SCHEDULE.find(name)(12, *given, warmup_steps=13, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "options", "theirs"),
+    [
+        ("step", (6,), {"every": 2, "factor": 0.5}, {"step_size": 8, "gamma": 0.5}),
+        ("exponential", (), {"factor": 0.9}, {"gamma": 0.9}),
+    ],
+)
+def test_schedules_that_fall_by_a_factor_are_those_of_torch(
+    name: str, given: tuple[int, ...], options: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    kinds = {"step": "StepLR", "exponential": "ExponentialLR"}
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    reference = getattr(torch.optim.lr_scheduler, kinds[name])(optimizer, **theirs)
+    ours = families.SCHEDULE.find(name)(24, *given, **options)
+    for step in range(24):
+        assert ours(step) == pytest.approx(optimizer.param_groups[0]["lr"]), step
+        optimizer.step()
+        reference.step()
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
@@ -156,7 +219,7 @@ def test_learning_rate_follows_the_step() -> None:
         model,
         CrossEntropy(),
         optimizers.Sgd(model, lr=0.5),
-        schedule=optimizers.linear(10),
+        schedule=schedules.linear(10),
         seed=0,
     )
     before = [p.detach().clone() for p in model.parameters()]

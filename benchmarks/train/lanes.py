@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.measuring.turns import median, ratio, take_turns
-from train.engine import optimizers
+from train.engine import optimizers, schedules
 from train.engine.model import AnswerModel
 from train.engine.step import TrainingStep
 from train.fusion.concat import Concat
@@ -24,7 +24,7 @@ STEPS = 20  # of a turn
 def lanes_against_single_runs(rounds: int) -> dict[str, float]:
     """32 heads 256 -> 64 -> 100 at batch 256: steps of all heads a second, in fp32."""
     inputs, answers = {"x": Input(torch.randn(BATCH, INPUTS))}, torch.randint(ANSWERS, (BATCH,))
-    schedule = optimizers.constant(10**6)
+    schedule = schedules.constant(10**6)
     singles = [
         TrainingStep(
             model,

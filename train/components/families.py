@@ -42,7 +42,7 @@ FUSION = Family("fusion", "train.fusion", "FUSIONS")
 HEAD = Family("head", "train.heads", "HEADS")
 LOSS = Family("loss", "train.losses", "LOSSES")
 OPTIMIZER = Family("optimizer", "train.engine.optimizers", "OPTIMIZERS")
-SCHEDULE = Family("schedule", "train.engine.optimizers", "SCHEDULES")
+SCHEDULE = Family("schedule", "train.engine.schedules", "SCHEDULES")
 METRIC = Family("metric", "train.metrics.classification", "METRICS")
 
 # those that a section of an experiment chooses

@@ -9,6 +9,7 @@ that a component imports with torch alone; pydantic asks them when it checks.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -46,6 +47,18 @@ class Range:
         if value not in self:
             raise ValueError(f"expected {self}")
         return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Values of which a function says what is wrong, by a ValueError."""
+
+    check: Callable[[Any], Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from pydantic_core import core_schema

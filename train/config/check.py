@@ -105,6 +105,13 @@ def _contradictions(config: Config) -> list[str]:
     normalised = any(config.head.options.get(key) for key in ("batch_norm", "batch_norm_input"))
     if normalised and config.train.batch_size == 1:
         lines.append("train.batch_size = 1: expected at least 2 with batch normalisation")
+    if config.train.uniform_init and config.question is not None and config.question.vectors:
+        frozen = config.question.options.get("frozen")
+        if not frozen:
+            lines.append(
+                f"train.uniform_init = {config.train.uniform_init}: would replace the word vectors "
+                "of question.vectors; leave one out, or set question.frozen = true"
+            )
     return lines
 
 

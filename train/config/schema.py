@@ -57,9 +57,9 @@ class Question(Component):
 
 
 def hidden_widths(head: Component) -> list[int]:
-    """Widths of a head's hidden layers, as far as its option `hidden` tells: a head of one's own
-    may have a number there, or anything else."""
-    hidden = head.options.get("hidden", [])
+    """Widths of a head's hidden layers, as far as its option `hidden` or `layers` tells: a head of
+    one's own may have a number there, or anything else."""
+    hidden = head.options.get("hidden", head.options.get("layers", []))
     widths = hidden if isinstance(hidden, list) else [hidden]
     return [width for width in widths if type(width) is int]
 
@@ -92,6 +92,10 @@ class Training(Section):
     evaluate_every, snapshot_every: in epochs; a fraction is allowed, down to one step. An
         interrupted run goes on from its last snapshot (0 = none but the one that a signal makes).
     keep_last, keep_best: so many of the newest and of the best snapshots are kept.
+    patience: the training ends after so many evaluations without a better one (0 = never).
+    clip_norm, clip_value: a step's gradient is kept to that length, each number of it to that size
+        (0 = as it is).
+    uniform_init: every weight and bias begins between minus and plus this (0 = as its layer says).
     """
 
     epochs: int = Field(10, ge=1)
@@ -103,6 +107,10 @@ class Training(Section):
     evaluate_every: float = Field(1.0, gt=0, allow_inf_nan=False)
     keep_last: int = Field(2, ge=1)
     keep_best: int = Field(1, ge=0)
+    patience: int = Field(0, ge=0)
+    clip_norm: float = Field(0.0, ge=0, allow_inf_nan=False)
+    clip_value: float = Field(0.0, ge=0, allow_inf_nan=False)
+    uniform_init: float = Field(0.0, ge=0, allow_inf_nan=False)
 
 
 class Config(Section):

@@ -15,8 +15,9 @@ from train.components.families import Family
 from train.components.lookup import takes
 from train.config.schema import Component, Config
 from train.config.seeds import derive_seed
+from train.engine.clipping import Clipping
 from train.engine.model import AnswerModel
-from train.engine.optimizers import Schedule
+from train.engine.schedules import Schedule
 from train.engine.step import TrainingStep
 from train.errors import TrainError
 from train.inputs.batch import InputTable
@@ -37,6 +38,10 @@ def build_model(config: Config, data: TrainingData, inputs: Iterable[str]) -> An
         arguments.append(data.answer_vectors)
     head = make(families.HEAD, config.head, *arguments)
     model = AnswerModel(join, head, **branches)
+    if bound := config.train.uniform_init:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.uniform_(-bound, bound)
     check_logits(model, given, len(data.vocabulary), config.head.name)
     return model.to(data.device)
 
@@ -110,7 +115,13 @@ def build_step(
         schedule=build_schedule(config, total_steps),
         seed=config.seed,
         precision=data.precision,
+        clipping=build_clipping(config),
     )
+
+
+def build_clipping(config: Config) -> Clipping:
+    """How gradients are clipped."""
+    return Clipping(norm=config.train.clip_norm, value=config.train.clip_value)
 
 
 def build_loss(config: Config, data: TrainingData) -> nn.Module:
@@ -124,7 +135,10 @@ def build_loss(config: Config, data: TrainingData) -> nn.Module:
 
 def build_schedule(config: Config, total_steps: int) -> Schedule:
     """The learning-rate schedule of a run of so many steps."""
-    made = make(families.SCHEDULE, config.schedule, total_steps)
+    given = [total_steps]
+    if takes(families.SCHEDULE.find(config.schedule.name), "epochs"):
+        given.append(config.train.epochs)
+    made = make(families.SCHEDULE, config.schedule, *given)
     return cast(Schedule, made)
 
 

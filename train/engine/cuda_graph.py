@@ -48,6 +48,7 @@ class Captured:
     examples: torch.Tensor
     replay: Callable[[], None]
     gradients: list[torch.Tensor]
+    clipped_norm: torch.Tensor | None
 
 
 class CapturedSteps:
@@ -95,7 +96,8 @@ class CapturedSteps:
         self._taken += 1
 
     def gradient_norm(self) -> torch.Tensor:
-        return torch.nn.utils.get_total_norm(self._last.gradients)
+        before = self._last.clipped_norm
+        return torch.nn.utils.get_total_norm(self._last.gradients) if before is None else before
 
     def losses(self) -> list[float]:
         values: list[float] = self._losses[: self._taken].tolist()
@@ -122,7 +124,7 @@ class CapturedSteps:
             self.engine.optimizer.clear_gradients()
 
         replay = capture(step, restore)
-        return Captured(examples, replay, self.engine.gradients())
+        return Captured(examples, replay, self.engine.gradients(), self.engine.clipped_norm)
 
     def _changing(self) -> dict[str, torch.Tensor]:
         """All that a step changes."""

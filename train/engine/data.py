@@ -7,7 +7,7 @@ import math
 import torch
 
 from train.config.precisions import Precision
-from train.config.schema import Experiment
+from train.config.schema import Experiment, hidden_widths
 from train.engine.components import check_components
 from train.engine.precision import check_precision, choose_precision
 from train.inputs.large.blocks import BLOCK_SIZES, BlockSizes
@@ -58,12 +58,10 @@ def hold_joined(
 def _precision(joined: JoinedData, device: torch.device) -> Precision:
     """For the first layer of the head: its first hidden layer, or its output."""
     config = joined.experiment.config
-    hidden = config.head.options.get("hidden") or []
-    widths = [width for width in hidden if type(width) is int] if isinstance(hidden, list) else []
     return choose_precision(
         config.train.precision,
         device,
         rows=config.train.batch_size,
         inner=sum(math.prod(table.row_shape) for table in joined.tables.values()) or 1024,
-        outer=[*widths, len(joined.vocabulary)][0],
+        outer=[*hidden_widths(config.head), len(joined.vocabulary)][0],
     )

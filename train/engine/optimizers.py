@@ -1,30 +1,21 @@
-"""Optimisers and learning-rate schedules.
-
-A schedule is a function of the step alone: (steps done, from 0) -> factor on the learning rate.
-"""
+"""Optimisers."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
 
-from train.components.ranges import Count, NonNegative, Positive, Share
+from train.components.ranges import NonNegative, Positive, Share
 
 OPTIMIZERS: dict[str, str] = {
     "adamw": "train.engine.optimizers:AdamW",
     "adam": "train.engine.optimizers:Adam",
     "sgd": "train.engine.optimizers:Sgd",
+    "rmsprop": "train.engine.optimizers:RmsProp",
 }
-SCHEDULES: dict[str, str] = {
-    "constant": "train.engine.optimizers:constant",
-    "linear": "train.engine.optimizers:linear",
-    "cosine": "train.engine.optimizers:cosine",
-}
-Schedule = Callable[[int], float]
 
 
 class Optimizer(ABC):
@@ -95,6 +86,9 @@ class Optimizer(ABC):
 class Adam(Optimizer):
     """Adam (Kingma and Ba 2015, arXiv:1412.6980); weight decay is added to the gradient."""
 
+    lane_form = "train.lanes.optimizer:LaneAdam"
+    lane_options = ("lr", "weight_decay")
+
     kernel: Callable[..., None] = staticmethod(torch._fused_adam_)
 
     def __init__(
@@ -143,7 +137,6 @@ class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
 
     lane_form = "train.lanes.optimizer:LaneAdamW"
-    lane_options = ("lr", "weight_decay")
 
     kernel = staticmethod(torch._fused_adamw_)
 
@@ -195,34 +188,40 @@ class Sgd(Optimizer):
         )
 
 
-def constant(total_steps: int, *, warmup_steps: Count = 0) -> Schedule:
-    """1 after a linear warm-up."""
-    return _after_warmup(total_steps, warmup_steps, lambda _: 1.0)
+class RmsProp(Optimizer):
+    """Gradients divided by the root of their running mean square, to which `eps` is added (Tieleman
+    and Hinton 2012, lecture 6.5); weight decay is added to the gradient."""
 
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        lr: Positive,
+        weight_decay: NonNegative = 0.0,
+        alpha: Share = 0.99,
+        eps: Positive = 1e-8,
+    ) -> None:
+        super().__init__(model, lr, weight_decay)
+        self.alpha = alpha
+        self.eps = eps
 
-def linear(total_steps: int, *, warmup_steps: Count = 0, final: NonNegative = 0.0) -> Schedule:
-    """From 1 in a straight line to `final`, which the step after the last would have."""
-    return _after_warmup(total_steps, warmup_steps, lambda done: 1 - (1 - final) * done)
-
-
-def cosine(total_steps: int, *, warmup_steps: Count = 0, final: NonNegative = 0.0) -> Schedule:
-    """From 1 to `final` along half a cosine (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
-    return _after_warmup(
-        total_steps,
-        warmup_steps,
-        lambda done: final + (1 - final) * (1 + math.cos(math.pi * done)) / 2,
-    )
-
-
-def _after_warmup(total_steps: int, warmup_steps: int, shape: Callable[[float], float]) -> Schedule:
-    if warmup_steps > total_steps:
-        raise ValueError(
-            f"warmup_steps is {warmup_steps}; expected at most {total_steps}, the steps of the run"
-        )
-
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        return shape((step - warmup_steps) / max(1, total_steps - warmup_steps))
-
-    return factor
+    def _update(
+        self,
+        names: Sequence[str],
+        parameters: list[torch.Tensor],
+        gradients: list[torch.Tensor],
+        lr: torch.Tensor,
+        weight_decay: float,
+        found_inf: torch.Tensor | None,
+    ) -> None:
+        squares = self._state("square", names, parameters)
+        for parameter, gradient, square in zip(parameters, gradients, squares, strict=True):
+            if weight_decay:
+                gradient = gradient.add(parameter, alpha=weight_decay)
+            mean = (square * self.alpha).addcmul_(gradient, gradient, value=1 - self.alpha)
+            update = gradient / mean.sqrt().add_(self.eps) * lr
+            if found_inf is not None:  # an overflow changes nothing; times 0 would make NaN of it
+                mean = torch.where(found_inf > 0, square, mean)
+                update = torch.where(found_inf > 0, 0.0, update)
+            square.copy_(mean)
+            parameter.sub_(update)

@@ -13,8 +13,10 @@ from torch import nn
 
 from train.config.precisions import COMPUTE_TYPES, Precision
 from train.config.seeds import default_generator, derive_seed
-from train.engine.optimizers import Optimizer, Schedule
+from train.engine.clipping import NO_CLIPPING, Clipping
+from train.engine.optimizers import Optimizer
 from train.engine.scaler import GradientScaler
+from train.engine.schedules import Schedule
 from train.inputs.specification import Batch, Input
 
 
@@ -34,6 +36,7 @@ class TrainingStep:
         schedule: Schedule,
         seed: int,
         precision: Precision = "fp32",
+        clipping: Clipping = NO_CLIPPING,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -41,6 +44,8 @@ class TrainingStep:
         self.schedule = schedule
         self.seed = seed
         self.precision = precision
+        self.clipping = clipping
+        self.clipped_norm: torch.Tensor | None = None  # before clipping, of the last update
         self.device = next(model.parameters()).device
         self.scaler = GradientScaler(self.device) if precision == "fp16" else None
 
@@ -74,13 +79,19 @@ class TrainingStep:
         self.optimizer.clear_gradients()
         if self.scaler is None:
             loss.backward()  # type: ignore[no-untyped-call]
+            self._clip()
             self.optimizer.step(lr)
         else:
             (loss * self.scaler.scale).backward()  # type: ignore[no-untyped-call]
             overflowed = self.scaler.unscale(self.gradients())
+            self._clip()
             self.optimizer.step(lr, overflowed)
             self.scaler.update(overflowed)
         return loss.detach()
+
+    def _clip(self) -> None:
+        if self.clipping:
+            self.clipped_norm = self.clipping(self.gradients())
 
     def leaves_out_overflows(self) -> bool:
         """Whether a step whose loss is not finite has changed nothing: in fp16, until the scale is
@@ -92,7 +103,11 @@ class TrainingStep:
         return [p.grad for p in self.model.parameters() if p.grad is not None]
 
     def gradient_norm(self) -> torch.Tensor:
-        """Length of the last update's gradient, a scalar that waits for no device."""
+        """Length of the last update's gradient before it was clipped, a scalar that waits for no
+        device."""
+        return self.clipped_norm if self.clipped_norm is not None else self._norm()
+
+    def _norm(self) -> torch.Tensor:
         return torch.nn.utils.get_total_norm(self.gradients())
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -115,7 +130,7 @@ class Steps(Protocol):
         """Train on examples, int64 [batch]."""
 
     def gradient_norm(self) -> torch.Tensor:
-        """Length of the last step's gradient, a scalar."""
+        """Length of the last step's gradient before it was clipped, a scalar."""
 
     def losses(self) -> list[float]:
         """Of every step since the last call. This does wait."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import reduce
+from typing import Any
 
 import torch
 
@@ -15,12 +16,16 @@ class Product(Projected):
     """Each modality projected to `dim`, activated, then multiplied element by element.
 
     Antol et al. 2015 (arXiv:1505.00468) join image and question in this way. With `l2` each
-    projection has length 1 and the product is scaled by sqrt(dim), which keeps its elements at
-    the size they have without the normalisation.
+    projection has length 1, and with `rescale` the product is then multiplied by sqrt(dim), which
+    keeps its elements at the size they have without the normalisation.
     """
 
     lanes_alike = True
 
+    def __init__(self, sizes: Mapping[str, int], *, rescale: bool = True, **options: Any) -> None:
+        super().__init__(sizes, **options)
+        self.factor = math.sqrt(self.out_features) if self.l2 and rescale else 1.0
+
     def join(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         product = reduce(torch.mul, self.project(inputs))
-        return product * math.sqrt(self.out_features) if self.l2 else product
+        return product * self.factor if self.factor != 1 else product

@@ -8,5 +8,6 @@ keyword-only parameters are the options of `[head]` in an experiment.
 HEADS: dict[str, str] = {
     "linear": "train.heads.linear:LinearHead",
     "mlp": "train.heads.mlp:MlpHead",
+    "sequence": "train.heads.sequence:SequenceHead",
     "cosine": "train.heads.cosine:CosineHead",
 }

@@ -1,4 +1,4 @@
-"""AdamW for all lanes at once, with a learning rate and a weight decay for each."""
+"""Adam and AdamW for all lanes at once, with a learning rate and a weight decay for each."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 import torch
 
 
-class LaneAdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101).
+class LaneAdam:
+    """Adam (Kingma and Ba 2015, arXiv:1412.6980); weight decay is added to the gradient.
 
-    The arithmetic of `torch.optim.AdamW`: bias-corrected moments, eps added to the root. Rates are
+    The arithmetic of `torch.optim.Adam`: bias-corrected moments, eps added to the root. Rates are
     computed in float64 and applied in the parameters' type.
     """
+
+    decoupled = False  # whether weights decay beside the update, not in it
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class LaneAdamW:
         self.lr = lr
         self.weight_decay = weight_decay
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
+        self._decaying = bool(weight_decay.any())
         self.updates = 0
         self._mean = [torch.zeros_like(p) for p in self.parameters]
         self._square = [torch.zeros_like(p) for p in self.parameters]
@@ -60,13 +63,21 @@ class LaneAdamW:
             gradient = parameter.grad
             if gradient is None:
                 continue
-            if decays:
+            if decays and self.decoupled:
                 parameter.mul_(_beside(shrink, parameter))
+            elif decays and self._decaying:
+                gradient = gradient + parameter * _beside(self.weight_decay, parameter)
             mean.lerp_(gradient, 1 - self.beta1)
             square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
             update = square.sqrt().div_(root).add_(self.eps)
             torch.div(mean, update, out=update)
             parameter.sub_(update.mul_(_beside(size, parameter)))
+
+
+class LaneAdamW(LaneAdam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
+
+    decoupled = True
 
 
 def _beside(values: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:

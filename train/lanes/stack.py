@@ -14,7 +14,8 @@ from train.lanes.each import EachLane
 from train.lanes.layers import LaneBatchNorm, LaneDropout, LaneLinear, Streams
 from train.layers.dropout import Dropout
 
-LAYERS = (nn.Linear, nn.BatchNorm1d, Dropout, nn.ReLU, nn.Sequential, nn.ModuleDict)
+WITHOUT_WEIGHTS = (nn.ReLU, nn.Tanh)
+LAYERS = (nn.Linear, nn.BatchNorm1d, Dropout, *WITHOUT_WEIGHTS, nn.Sequential, nn.ModuleDict)
 
 
 class LaneModel(nn.Module):
@@ -104,7 +105,7 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
         return _stack_sequence(modules)  # type: ignore[arg-type]
     if isinstance(first, Dropout):
         return LaneDropout([module.share for module in modules])  # type: ignore[misc]
-    if isinstance(first, nn.ReLU):
+    if isinstance(first, WITHOUT_WEIGHTS):
         return first
     _check_shapes(modules)
     if isinstance(first, nn.Linear):

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from train.config.precisions import Precision
-from train.engine.optimizers import Schedule
+from train.engine.clipping import NO_CLIPPING, Clipping
+from train.engine.schedules import Schedule
 from train.engine.step import forward
 from train.inputs.specification import Input
 from train.lanes.loss import LaneCrossEntropy
-from train.lanes.optimizer import LaneAdamW
+from train.lanes.optimizer import LaneAdam
 from train.lanes.stack import LaneModel
 
 
@@ -32,16 +33,18 @@ class LaneStep:
         self,
         model: LaneModel,
         loss: LaneCrossEntropy,
-        optimizer: LaneAdamW,
+        optimizer: LaneAdam,
         *,
         schedule: Schedule,
         precision: Precision = "fp32",
+        clipping: Clipping = NO_CLIPPING,
     ) -> None:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
         self.schedule = schedule
         self.precision = precision
+        self.clipping = clipping
         self.finite = torch.ones(len(model.seeds), dtype=torch.bool, device=optimizer.lr.device)
 
     def __call__(
@@ -58,6 +61,9 @@ class LaneStep:
             losses = self.loss(forward(model, inputs, self.precision), targets, lanes)
             losses.sum().backward()  # type: ignore[no-untyped-call]
             found.append(losses.detach())
+        if self.clipping:
+            gradients = [p.grad for p in self.optimizer.parameters if p.grad is not None]
+            self.clipping.lanes(gradients)
         self.optimizer.step(self.schedule(step))
         told = torch.cat(found)
         self.finite &= told.isfinite()

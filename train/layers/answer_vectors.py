@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
-Preparation = Literal["centre", "whiten", "zscore", "none"]
+Preparation = Literal["centre", "whiten", "zscore", "none", "zscore_long", "l2_over_answers"]
 _EIGENVALUE_FLOOR = 1e-6  # of the largest; keeps directions without variance from blowing up
 
 
@@ -21,17 +21,23 @@ def prepare(vectors: torch.Tensor, how: Preparation) -> torch.Tensor:
 
     centre subtracts the mean row; zscore also divides each dimension by its (unbiased) standard
     deviation; whiten turns the covariance into the identity. A row equal to the mean stays 0.
+    Two are a journal's, with rows of other lengths: zscore_long leaves them as z-scoring makes
+    them, about sqrt(width) long, which acts as a scale on the cosines; l2_over_answers, its
+    mistake, gives each dimension length 1 over the answers instead of each answer over its
+    dimensions.
     Raises ValueError where whitening has no more answers than dimensions.
     """
     exact = vectors.double()
+    if how == "l2_over_answers":
+        return functional.normalize(exact, dim=0).float()
     if how != "none":
         exact = exact - exact.mean(dim=0)
-    if how == "zscore" and len(exact) > 1:
+    if how in ("zscore", "zscore_long") and len(exact) > 1:
         deviation = exact.std(dim=0)
         exact = exact / torch.where(deviation > 0, deviation, torch.ones_like(deviation))
     if how == "whiten":
         exact = _whiten(exact)
-    return functional.normalize(exact, dim=1).float()
+    return (exact if how == "zscore_long" else functional.normalize(exact, dim=1)).float()
 
 
 def _whiten(centred: torch.Tensor) -> torch.Tensor:
@@ -49,7 +55,7 @@ def _whiten(centred: torch.Tensor) -> torch.Tensor:
 
 def pairwise_cosines(vectors: torch.Tensor, how: Preparation = "none") -> dict[str, float]:
     """Mean and percentiles of the cosines between different rows of [answers, width]."""
-    unit = prepare(vectors, how)
+    unit = functional.normalize(prepare(vectors, how), dim=1)
     rows, columns = torch.triu_indices(len(unit), len(unit), offset=1)
     cosines = (unit @ unit.T)[rows, columns].double()
     if not len(cosines):

@@ -194,7 +194,7 @@ class Training:
         load_weights(self.model, self.snapshots.load_best(self.best))
         epoch = epochs_done(self.best.step, self.per_epoch)
         return Fitted(
-            self.model, epoch, self.best, self.total, self._samples, self._seconds, self.snapshots
+            self.model, epoch, self.best, self.step, self._samples, self._seconds, self.snapshots
         )
 
     def _run(self) -> None:
@@ -204,11 +204,18 @@ class Training:
                 self._evaluate()
             if self.step in self.saves:
                 self.save()
-            if self.step == self.total:
+            if self.step == self.total or self._waited_enough():
                 return
             if self.watch.stopping():
                 raise Stopped("stopped by a signal")
             self.train_step()
+
+    def _waited_enough(self) -> bool:
+        """Whether the last `train.patience` evaluations were no better than one before them."""
+        patience = self.config.train.patience
+        if not patience or self.best is None or self.score is None or self.score.step < self.step:
+            return False
+        return sum(self.best.step < at <= self.step for at in self.evaluations) >= patience
 
     def train_step(self) -> None:
         """Gather the next batch, update the model, note the loss."""

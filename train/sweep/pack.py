@@ -18,6 +18,7 @@ from train.components.lookup import Factory, find_factory
 from train.config.precisions import Precision
 from train.config.schema import Component, Config, hidden_widths
 from train.engine.build import (
+    build_clipping,
     build_loss,
     build_model,
     build_schedule,
@@ -134,8 +135,8 @@ def train_pack(
 ) -> list[Outcome]:
     """Train configs of one pack key on the same data; their outcomes, in the same order.
 
-    One pass for all where optimiser and loss have a form with lanes and the precision needs no loss
-    scaling, otherwise one after another.
+    One pass for all where optimiser and loss have a form with lanes, the precision needs no loss
+    scaling and no trial may stop early, otherwise one after another.
     The global random state is left as it was.
 
     Raises:
@@ -145,7 +146,8 @@ def train_pack(
     with torch.random.fork_rng(devices=rng_devices(data.device)):
         first = configs[0]
         forms = lane_form(OPTIMIZER, first.optimizer), lane_form(LOSS, first.loss)
-        if None in forms or data.precision == "fp16":  # lanes have no gradient scaler
+        # lanes have no gradient scaler, and stop together
+        if None in forms or data.precision == "fp16" or first.train.patience:
             return [_alone(config, data, what=what, watch=watch) for config in configs]
         return _Pass(configs, data, pruner=pruner).run(what, watch)
 
@@ -283,6 +285,7 @@ def lane_step(
         make_optimizer(model.parameters(), model.decays, **optimizer.options | by_lane),
         schedule=build_schedule(configs[0], total_steps),
         precision=data.precision,
+        clipping=build_clipping(configs[0]),
     )
 
 
