@@ -18,7 +18,7 @@ FEATURES := $(filter features.%,$(ARGS)) $(DATASET)
 STAGE1   := $(filter-out features.%,$(ARGS))
 
 .NOTPARALLEL:  # two runs of pip in one environment would disturb each other
-.PHONY: help setup precompute train sweep bench test check notebook data
+.PHONY: help setup precompute train sweep report bench test check notebook data
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ sweep: $(STAMP) data  ## stage 1, then sweep the experiment EXP; ARGS="KEY=V1,V2
 	@$(PY) -m train.sweep --check $(EXP) $(DATASET) $(ARGS)
 	$(PY) -m precompute --for $(EXP) $(FEATURES)
 	$(PY) -m train.sweep $(EXP) $(DATASET) $(ARGS)
+
+report: $(STAMP)  ## a page about the last run, or about ARGS="RUN RUN ..."
+	$(PY) -m train.report $(ARGS)
 
 bench: $(STAMP)  ## the short benchmarks: python -m benchmarks lists all
 	$(PY) -m benchmarks precompute --small
