@@ -14,11 +14,13 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import BytesIO
-from typing import IO, Any
+from io import BufferedIOBase, BytesIO
+from typing import IO, Any, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from data.members import open_member
 
 # A file is told by its content, so an EPS called .jpg would start Ghostscript; and formats that a
 # picture is hardly ever in are so many more ways to break a decoder. Of Pillow's names; JPEG opens
@@ -62,7 +64,7 @@ def is_of_the_file(error: Exception) -> bool:
 
 
 def open_image(path: str, *, at_least: int | None = None) -> Image.Image:
-    """Decode a file: upright, in RGB, transparency laid on white.
+    """Decode a file, or a picture in one (`data.members`): upright, RGB, transparency on white.
 
     Args:
         at_least: pixels a side that are enough; a JPEG is then decoded smaller, which is faster.
@@ -74,7 +76,7 @@ def open_image(path: str, *, at_least: int | None = None) -> Image.Image:
     """
     with _named(path):
         try:
-            return _decoded(path, at_least)
+            return _decoded(open_member(path), at_least)
         except ImageError:
             raise
         except FileNotFoundError:
@@ -96,8 +98,8 @@ def _why(error: Exception, path: str) -> str:
     return " ".join(reason.split())[:200] or type(error).__name__
 
 
-def _decoded(source: str | IO[bytes], at_least: int | None) -> Image.Image:
-    with Image.open(source, formats=IMAGE_FORMATS) as file:
+def _decoded(source: BufferedIOBase, at_least: int | None) -> Image.Image:
+    with source, Image.open(cast(IO[bytes], source), formats=IMAGE_FORMATS) as file:
         width, height = file.size
         if max(width, height) > MOST_ELONGATED * min(width, height):
             raise ImageError(
@@ -147,7 +149,7 @@ def _without_metadata(path: str) -> bytes:
 
     Sources: PNG (W3C, third edition) section 5.3; JPEG (ITU-T T.81) annex B.1.
     """
-    with open(path, "rb") as file:
+    with open_member(path) as file:
         content = file.read()
     if content.startswith(_PNG):
         return _PNG + b"".join(_chunks(content))

@@ -20,13 +20,14 @@ import numpy as np
 import torch
 
 from data.images import is_of_the_file
+from data.members import open_member
 from precompute.bottleneck import Bottleneck
 from precompute.copies import Fetch
 from precompute.encoders.base import Encoder
 from precompute.errors import ItemError, ShortageError
 from precompute.numerics import Numerics, check_stored, raw_rows, to_stored
 from precompute.plan import PlannedShard
-from vqa_cache.keys import image_key
+from vqa_cache.keys import content_key
 from vqa_cache.records.table import TableRecord
 from vqa_cache.shard import ShardWriter
 from vqa_cache.system.lines import one_line
@@ -276,7 +277,8 @@ def _unchanged(item: Any, path: str, key: bytes) -> Any:
     if isinstance(item, ItemError):
         return item
     try:
-        same = image_key(path) == key
+        with open_member(path) as picture:
+            same = content_key(picture) == key
     except OSError as error:
         if not is_of_the_file(error):
             raise ShortageError.of(f"image {path}", error) from error

@@ -15,10 +15,11 @@ import numpy as np
 from data.answers import normalise
 from data.example import Dataset, DatasetError, Example, Problem, report
 from data.images import is_of_the_file
+from data.members import container, open_member
 from precompute.errors import ItemError, ShortageError
 from vqa_cache.arrays import text_arrays
 from vqa_cache.examples import Columns
-from vqa_cache.keys import image_key, nfc, pack_keys, text_key
+from vqa_cache.keys import content_key, nfc, pack_keys, text_key
 from vqa_cache.memo import Memo, Stat, file_stat, is_settled
 from vqa_cache.records.split import Skipped
 from vqa_cache.system.lines import one_line
@@ -169,12 +170,13 @@ class ImageHashing:
         def one(path: str) -> tuple[str, bytes | None, str]:
             file = str(base / path)
             try:
-                stat = file_stat(file)
+                stat = file_stat(container(file))
                 known = self._known.get(file)
                 if known is not None and known[0] == stat:
                     return path, known[1], ""
                 settled = is_settled(stat)
-                key = image_key(file)
+                with open_member(file) as picture:
+                    key = content_key(picture)
             except OSError as error:
                 if not is_of_the_file(error):
                     raise ShortageError.of(f"image {file}", error) from error

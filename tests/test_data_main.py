@@ -127,7 +127,7 @@ def test_check_tells_answers_that_differ_in_spelling_alone(photos: Path) -> None
 
 
 def test_an_unknown_dataset_is_one_line(tmp_path: Path) -> None:
-    assert "unknown dataset 'coco'; known: easy_vqa" in failed(run("check", "coco", tmp_path))
+    assert "unknown dataset 'coco'; known: a_okvqa" in failed(run("check", "coco", tmp_path))
 
 
 def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_the_default_root_is_named_after_the_dataset() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    known = "known: easy_vqa, jsonl, shapes, vqa2"
+    known = f"known: {', '.join(sorted(DATASETS))}, or a folder"
     with pytest.raises(DatasetError, match=f"unknown dataset 'vqa3'; {known}"):
         open_dataset("vqa3")
 

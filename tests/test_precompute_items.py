@@ -6,6 +6,7 @@ import hashlib
 import time
 import unicodedata
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from data.answers import normalise
 from data.example import DatasetError, Example, Problem
+from data.members import open_member
 from precompute.errors import ItemError
 from precompute.items import ImageHashing, SplitColumns, Wanted, collect_split
 from vqa_cache import open as open_cache
@@ -261,11 +263,11 @@ def test_the_memo_spares_reading_and_sees_changes(
     examples = [Example(n, (n,), (name,), "a?", "x", ("x",)) for n, name in enumerate(names)]
     reads: list[str] = []
 
-    def noting(path: str) -> bytes:
+    def noting(path: str) -> BufferedIOBase:
         reads.append(Path(path).name)
-        return image_key(path)
+        return open_member(path)
 
-    monkeypatch.setattr("precompute.items.image_key", noting)
+    monkeypatch.setattr("precompute.items.open_member", noting)
     time.sleep(0.06)  # what was written a moment ago may change again within one tick of the clock
     _, first = collect(Listed(tmp_path, examples))
     assert sorted(reads) == sorted(names)

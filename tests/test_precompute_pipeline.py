@@ -353,6 +353,6 @@ def test_a_dry_run_does_not_hash_images_that_a_run_has_hashed(
     request = Request("jsonl", str(dataset), str(tmp_path / "cache"), image=(RESNET,))
     precompute(request, Told())
     hashed: list[object] = []
-    monkeypatch.setattr("precompute.items.image_key", lambda path: hashed.append(path) or b"")
+    monkeypatch.setattr("precompute.items.open_member", hashed.append)
     [found] = estimate(request)
     assert (found.missing, hashed) == (0, [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,12 @@ def nfc(text: str) -> str:
 def image_key(path: str | Path) -> bytes:
     """Key of an image: 16 bytes of the SHA-256 of the file's bytes. Raises OSError."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()[:KEY_BYTES]
+        return content_key(file)
+
+
+def content_key(file: BufferedIOBase) -> bytes:
+    """The same of an open file's bytes."""
+    return hashlib.file_digest(file, "sha256").digest()[:KEY_BYTES]
 
 
 def pack_keys(keys: list[bytes]) -> Keys:
