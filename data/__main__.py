@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from data.answers import same_when_normalised
-from data.example import Dataset, DatasetError, Example, Problem
+from data.example import Dataset, DatasetError, Example, Problem, tree_command
 from data.registry import open_dataset
 
 SHOWN = 10  # problems printed of each split; all are counted
@@ -61,8 +61,8 @@ def check(name: str, root: Path | None, limit: int | None) -> None:
     splits = dataset.splits()
     if not splits:
         raise DatasetError(
-            f"dataset {name}: no split in {dataset.root}; 'python -m data tree {name} "
-            f"{dataset.root}' prints the files expected"
+            f"dataset {name}: no split in {dataset.root}; `{tree_command(dataset)}` prints the "
+            "files expected"
         )
     checked = {split: _check_split(dataset, split, limit) for split in splits}
     for split, content in checked.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -98,9 +99,13 @@ def require_split(dataset: Dataset, split: str) -> None:
     if split not in found:
         raise DatasetError(
             f"dataset {dataset.name}: no split {split!r} in {dataset.root}; found "
-            f"{', '.join(found) or 'none'}; 'python -m data tree {dataset.name} {dataset.root}' "
-            "prints the files expected"
+            f"{', '.join(found) or 'none'}; `{tree_command(dataset)}` prints the files expected"
         )
+
+
+def tree_command(dataset: Dataset) -> str:
+    """What prints the files that a dataset is made of."""
+    return shlex.join(["python", "-m", "data", "tree", dataset.name, str(dataset.root)])
 
 
 def require_folder(dataset: Dataset) -> None:
@@ -108,8 +113,7 @@ def require_folder(dataset: Dataset) -> None:
     if not dataset.root.is_dir():
         raise DatasetError(
             f"dataset {dataset.name}: no folder {dataset.root}; put the dataset there or name its "
-            f"folder with --root; 'python -m data tree {dataset.name} {dataset.root}' prints the "
-            "files expected"
+            f"folder with --root; `{tree_command(dataset)}` prints the files expected"
         )
 
 

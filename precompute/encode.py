@@ -102,6 +102,7 @@ class Worker:
             abandons it otherwise.
         say: tells a line.
         lost: rows of the shard that was abandoned.
+        others: whether another run was seen to fill the same tables.
     """
 
     sources: Mapping[bytes, str]
@@ -112,6 +113,7 @@ class Worker:
     stopping: Callable[[], bool]
     say: Callable[[str], None] = lambda _line: None
     lost: int = 0
+    others: bool = False
     bottleneck: Bottleneck = field(default_factory=Bottleneck)
     _cores_free: Event = field(default_factory=Event)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +19,7 @@ from typing import Any
 
 from precompute.encode import Tapped, Worker, preprocessing_threads
 from precompute.errors import PrecomputeError
-from precompute.passes import Step, commit_step, ready
+from precompute.passes import SECONDS_BETWEEN_LOOKS, Outcome, Step, commit_step, ready
 from precompute.tables import OpenedTable
 from vqa_cache.spec import Modality, parse_spec
 from vqa_cache.system.durable import remove_stale_temporaries
@@ -26,7 +28,6 @@ from vqa_cache.system.signals import Stopped
 from vqa_cache.table import Table
 
 _RETRIES = 3  # of a shard whose process was lost
-_SECONDS_BETWEEN_LOOKS = 0.2
 _IN_FLIGHT = 2  # shards a process: it has the next one at hand when it ends one
 
 
@@ -71,10 +72,11 @@ def encode_shards(tables: Sequence[OpenedTable], steps: Sequence[Step], worker: 
     threads = min(record.threads, max(1, processors // at_a_time))
     needs = {"num_cpus": threads, "num_gpus": min(gpus, 1)}  # without one Ray hides the GPUs
     task = ray.remote(**needs, max_retries=_RETRIES)(encode_shard)
-    todo = iter(steps)
+    todo = deque(steps)
     running: dict[Any, Step] = {}
     while True:
-        while len(running) < _IN_FLIGHT * at_a_time and (one := next(todo, None)):
+        while todo and len(running) < _IN_FLIGHT * at_a_time:
+            one = todo.popleft()
             own = {key: worker.sources[key] for key in one.keys}
             running[task.remote(setup, one, own)] = one
         if not running:
@@ -83,10 +85,13 @@ def encode_shards(tables: Sequence[OpenedTable], steps: Sequence[Step], worker: 
             for reference in running:
                 ray.cancel(reference, force=True)
             raise Stopped("stopped by a signal; committed shards are kept")
-        done, _ = ray.wait(list(running), timeout=_SECONDS_BETWEEN_LOOKS)
-        fetch(ray, done, _lost)
-        for reference in done:
-            worker.advance(len(running.pop(reference).keys))
+        done, _ = ray.wait(list(running), timeout=SECONDS_BETWEEN_LOOKS)
+        for reference, outcome in zip(done, fetch(ray, done, _lost), strict=True):
+            one = running.pop(reference)
+            if outcome == "claimed":
+                todo.append(one)
+            else:
+                worker.advance(len(one.keys))
     for opened in tables:
         remove_stale_temporaries(opened.table.folder)
 
@@ -98,11 +103,14 @@ def _lost(reason: str) -> PrecomputeError:
     )
 
 
-def encode_shard(setup: Setup, step: Step, sources: Mapping[bytes, str]) -> None:
+def encode_shard(setup: Setup, step: Step, sources: Mapping[bytes, str]) -> Outcome:
     """In a process of the cluster: encode and commit the shards of a step."""
     worker, tapped = _worker(setup, frozenset(step.shards))
     worker.sources = sources
-    commit_step(tapped, step, worker)
+    outcome = commit_step(tapped, step, worker)
+    if outcome == "claimed":
+        time.sleep(SECONDS_BETWEEN_LOOKS)  # it comes back, perhaps at once
+    return outcome
 
 
 @lru_cache(maxsize=1)  # a process keeps its encoders from one shard to the next

@@ -2,23 +2,31 @@
 
 Tables whose specs differ in tap, raster and stored type alone are filled from one decoding, one
 preprocessing and one forward pass, shard by shard. What one of them has already is left out, so an
-interrupted pass goes on as tables alone would.
+interrupted pass goes on as tables alone would. Runs that fill a table at the same time claim each
+shard before they begin it, so that each takes what no other has.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from precompute.plan import Plan, PlannedShard
 from precompute.tables import OpenedTable
+from vqa_cache.shard import is_committed
+from vqa_cache.system.durable import claimed, make_folder
 from vqa_cache.system.signals import Stopped
 
 if TYPE_CHECKING:
     from precompute.encode import Tapped, Worker
     from precompute.encoders.base import Encoder
+
+Outcome = Literal["encoded", "committed", "claimed"]
+SECONDS_BETWEEN_LOOKS = 0.2  # at a shard that another run is encoding
 
 
 @dataclass(frozen=True)
@@ -68,17 +76,28 @@ def encode_steps(
     """
     tapped = ready(tables, {place for step in steps for place in step.shards})
     kept, total = present, present + sum(len(step.keys) for step in steps)
-    for step in steps:
+    waiting, in_vain = deque(steps), 0
+    while waiting:
+        step = waiting.popleft()
         try:
             if worker.stopping():
                 raise Stopped("stopped by a signal")
-            commit_step(tapped, step, worker)
+            outcome = commit_step(tapped, step, worker)
         except Stopped as stopped:
             raise Stopped(
                 f"{stopped}: {name}: {kept:,} of {total:,} rows are kept, {worker.lost:,} of a "
                 f"shard of {len(step.keys):,} are lost; the same command goes on"
             ) from None
-        kept += len(step.keys)
+        if outcome != "claimed":
+            kept, in_vain = kept + len(step.keys), 0
+        if outcome != "encoded" and not worker.others:
+            worker.say(f"another run fills {name} too: each takes shards that no other has begun")
+            worker.others = True
+        if outcome == "claimed":
+            waiting.append(step)
+            in_vain += 1
+            if in_vain >= len(waiting):  # the others' shards are all that is left
+                time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def ready(tables: Sequence[OpenedTable], places: Iterable[int]) -> dict[int, Tapped]:
@@ -91,9 +110,33 @@ def ready(tables: Sequence[OpenedTable], places: Iterable[int]) -> dict[int, Tap
     return found
 
 
-def commit_step(tapped: dict[int, Tapped], step: Step, worker: Worker) -> None:
+def commit_step(tapped: dict[int, Tapped], step: Step, worker: Worker) -> Outcome:
     """Write and commit the shards of a step, apart from one in which every key failed that had
-    failed before."""
+    failed before.
+
+    Returns:
+        "encoded"; "committed" where another run had done so since they were planned; "claimed"
+        where another run is about to: nothing was done.
+    """
+    with ExitStack() as claims:
+        for place, planned in step.shards.items():
+            folder = tapped[place].table.folder / "shards"
+            make_folder(folder, folder.parent)
+            if not claims.enter_context(claimed(folder / planned.name, planned.name)):
+                return "claimed"
+        left = [
+            place
+            for place, planned in step.shards.items()
+            if not is_committed(tapped[place].table, planned.name)
+        ]
+        if not left:
+            worker.advance(len(step.keys))
+            return "committed"
+        _encode_and_commit(tapped, replace(step, shards={p: step.shards[p] for p in left}), worker)
+        return "encoded"
+
+
+def _encode_and_commit(tapped: dict[int, Tapped], step: Step, worker: Worker) -> None:
     by_model: dict[int, list[int]] = {}
     for place in step.shards:
         by_model.setdefault(id(tapped[place].encoder.module), []).append(place)

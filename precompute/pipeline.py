@@ -6,11 +6,12 @@ dataset -> Examples -> distinct images, questions, answer texts -> encoder -> ba
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol
 
-from data.example import Dataset
+from data.example import Dataset, tree_command
 from data.registry import open_dataset
 from precompute.cores import usable_cores
 from precompute.encoders.options import tokenizer_option
@@ -19,6 +20,7 @@ from precompute.folders import local_folder
 from precompute.items import ImageHashing, SplitColumns, Wanted, collect_split
 from precompute.passes import encode_steps, forward_passes, shards_together
 from precompute.plan import Plan, make_plan
+from precompute.results import TableResult, named, refuse_lost, result_of
 from precompute.tables import EncoderSettings, OpenedTable, open_table
 from precompute.thumbnails import write_thumbnails
 from vqa_cache.cache import Cache, create_cache
@@ -26,8 +28,8 @@ from vqa_cache.errors import DamagedError
 from vqa_cache.examples import write_split
 from vqa_cache.keys import text_key, unpack_keys
 from vqa_cache.memo import Memo
+from vqa_cache.remedy import Filling, remember
 from vqa_cache.spec import EncoderSpec, Modality, each_tap, parse_spec
-from vqa_cache.table import Table
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,21 @@ class Request:
     engine: Literal["local", "ray"] = "local"
     name: str | None = None
 
+    def filling(self) -> Filling:
+        """What the cache remembers of it, to say how it was filled."""
+        split = ("--splits", ",".join(self.splits)) if self.splits else ()
+        limit = ("--limit", str(self.limit)) if self.limit else ()
+        skip = ("--on-error", "skip") if self.on_error == "skip" else ()
+        return Filling(
+            dataset=self.dataset,
+            name=self.name or self.dataset,
+            root=os.path.abspath(self.root) if self.root else None,
+            image=self.image,
+            text=self.text,
+            answer_text=self.answer_text,
+            options=(*split, *limit, *skip),
+        )
+
 
 class Reporter(Protocol):
     """How stage 1 tells what it does."""
@@ -97,19 +114,6 @@ class OpenedJob(NamedTuple):
     opened: OpenedTable
 
 
-@dataclass(frozen=True)
-class TableResult:
-    """What was done for one table."""
-
-    table: str
-    wanted: int
-    present: int
-    encoded: int
-    failed: int
-    repaired: int
-    truncated: int
-
-
 def precompute(
     request: Request, reporter: Reporter, stopping: Callable[[], bool] = lambda: False
 ) -> list[TableResult]:
@@ -122,6 +126,7 @@ def precompute(
     dataset = open_dataset(request.dataset, request.root)
     check_specs(request)
     cache = create_cache(request.cache)
+    remember(cache.path, request.filling())
     memo = Memo(cache.path / "memo.sqlite")
     try:
         wanted = commit_splits(request, cache, dataset, memo, reporter)
@@ -130,6 +135,7 @@ def precompute(
         for together in forward_passes([opened for _, opened in todo]):
             chosen = [todo[place] for place in together]
             results |= zip(together, fill_tables(request, chosen, reporter, stopping), strict=True)
+        refuse_lost([opened.table for _, opened in todo])
         return [results[place] for place in range(len(todo))]
     finally:
         memo.close()
@@ -162,14 +168,13 @@ def collect_splits(
     if not splits:
         raise PrecomputeError(
             f"{dataset.name}: no split under {dataset.root}; files expected: "
-            f"python -m data tree {dataset.name} {dataset.root}"
+            f"{tree_command(dataset)}"
         )
     for name in splits:
         if name not in known:
             raise PrecomputeError(
                 f"{dataset.name}: no split {name!r} under {dataset.root}; "
-                f"found: {', '.join(known) or 'none'} (files expected: python -m data tree "
-                f"{dataset.name} {dataset.root})"
+                f"found: {', '.join(known) or 'none'}; files expected: {tree_command(dataset)}"
             )
     hashing = ImageHashing(memo, workers=request.workers, rehash=request.rehash)
     for name in splits:
@@ -297,16 +302,9 @@ def fill_tables(
     results = []
     for (job, opened), plan, mended in zip(together, plans, repaired, strict=True):
         opened.table.seal()
-        final = make_plan(opened.table, job.sources, retry_failed=False)
-        results.append(
-            TableResult(
-                opened.table.name, len(job.sources), plan.present, final.present - plan.present,
-                final.failed, mended, sum(record.truncated for record in opened.table.shards),
-            )
-        )  # fmt: skip
-        reporter.say(_told(results[-1]))
-        if results[-1].truncated:
-            reporter.say(_told_truncated(opened.table, results[-1].truncated))
+        results.append(result_of(opened.table, job.sources, plan, mended))
+        for line in results[-1].told(opened.table):
+            reporter.say(line)
         opened.encoder = None  # of many encoders one stays in memory
     return results
 
@@ -343,7 +341,7 @@ def encode_plans(
         for table, own in zip(tables, damaged, strict=True):
             repair_shards(table, worker, own)
         if steps:
-            names = _named([table.table.name for table in tables])
+            names = named([table.table.name for table in tables])
             items = sum(len(step.keys) for step in steps)
             done = min(plan.present for plan in plans)
             reporter.begin(names, done + items, done)
@@ -361,27 +359,3 @@ def encode_plans(
                 told = worker.bottleneck.told(items, device_name(used.device))
                 reporter.say(f"{names}: {told}")
     return [len(own) for own in damaged]
-
-
-def _named(names: list[str]) -> str:
-    """The tables of a forward pass in a few words."""
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more of its pass"
-
-
-def _told(result: TableResult) -> str:
-    failed = f", {result.failed:,} failed" if result.failed else ""
-    repaired = f", {result.repaired:,} shards repaired" if result.repaired else ""
-    return (
-        f"{result.table}: {result.encoded:,} encoded, {result.present:,} of {result.wanted:,} "
-        f"were there{failed}{repaired}"
-    )
-
-
-def _told_truncated(table: Table, count: int) -> str:
-    made = table.record.identity.preprocessing
-    longest = made.get("max_length", made.get("context_length"))
-    return (
-        f"{table.name}: {count:,} texts are longer than the {longest} tokens that the encoder "
-        f"takes and were cut at the {made.get('truncation', 'right')}; docs/encoders.md tells the "
-        "options max_length and truncation_side"
-    )

@@ -192,7 +192,7 @@ def numbered_keys(count: int, start: int = 0) -> list[bytes]:
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
     """Runs `python -m precompute ARGS`, see benchmarks/measuring/warm.py."""
     encoders = ((VIT, "image"), (BERT, "text"), (RESNET, "image"))
-    modules = ("precompute", "vqa_cache", "train")
+    modules = ("precompute", "vqa_cache", "train", "train.runs", "data")
     server = Warm(tmp_path_factory.mktemp("warm"), encoders, modules)
     yield server
     server.close()

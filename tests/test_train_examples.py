@@ -208,7 +208,8 @@ def test_an_unfinished_cache_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "tiny_mlp.toml"
     assert re.fullmatch(
         "unfinished cache: 2 of 40 images of tiny/train have no row in image/test.resnet18/.*, nor "
-        f"a recorded failure; encode them with: python -m precompute --for {path}",
+        f"a recorded failure; encode them with: python -m precompute --for {path} "
+        f"--cache {tmp_path / 'cache'}",
         str(error.value),
     )
 

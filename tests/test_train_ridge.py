@@ -179,4 +179,4 @@ def test_what_cannot_be_ranked_is_told(cache: Path) -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: no table can be trained on: ")
     assert ended.stderr.count("no split other/train; the cache has: tiny/test, tiny/train") == 1
-    assert "add it with: python -m precompute --dataset other --image ENC" in ended.stderr
+    assert "add it with: python -m precompute --dataset other --image " in ended.stderr

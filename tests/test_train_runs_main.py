@@ -282,7 +282,7 @@ def test_a_damage_found_while_reading_is_told_with_the_remedy(
     [line] = error_of(monkeypatch, capsys, "ls", "--runs", str(runs))
     assert line == (
         "error: the run registry: database disk image is malformed; mend it with: "
-        "python -m train.runs rebuild"
+        f"python -m train.runs rebuild --runs {runs}"
     )
 
 

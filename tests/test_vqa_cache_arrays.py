@@ -100,7 +100,7 @@ def test_a_short_and_a_missing_file(tmp_path: Path, described: tuple[Stored, np.
         read_array(tmp_path, record, "rows")
     path.unlink()
     assert list(arrays.check_files(tmp_path, record, content=False)) == [f"{path}: missing"]
-    with pytest.raises(DamagedError, match="file: missing; mend it: python -m precompute"):
+    with pytest.raises(DamagedError, match="file: missing; mend it: the command of stage 1"):
         read_array(tmp_path, record, "rows")
 
 

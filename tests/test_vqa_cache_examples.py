@@ -147,9 +147,7 @@ def test_a_damaged_generation_never_falls_back(folder: Path, damage: str) -> Non
         (folder / "000002.h5").unlink()
     else:
         path.unlink()
-    with pytest.raises(
-        DamagedError, match=r"write it again: python -m precompute with this dataset"
-    ):
+    with pytest.raises(DamagedError, match=r"write it again: the command of stage 1"):
         opened(folder).split("d/train")
     assert any(str(folder) in line for line in verify(opened(folder)))
     assert write(folder, columns(["b?"]))

@@ -65,7 +65,7 @@ def test_a_flipped_bit_is_found_and_placed(table: Table, byte: int) -> None:
     start = place_of(table, byte // BLOCK_BYTES * BLOCK_BYTES)[1]
     expected = (
         rf"{path.name}: bytes {start} to \d+, of array 'rows', differ from their checksum; "
-        "mend it: python -m prec"
+        "mend it: the command of stage 1"
     )
     with pytest.raises(DamagedError, match=expected):
         table.read()
@@ -83,7 +83,9 @@ def test_a_short_or_missing_file_is_one_clear_line(
 ) -> None:
     path, _ = place_of(table, 0)
     damage(path)
-    with pytest.raises(DamagedError, match=rf"{path.name}: {what}; mend it: python -m precompute"):
+    with pytest.raises(
+        DamagedError, match=rf"{path.name}: {what}; mend it: the command of stage 1"
+    ):
         table.read()
 
 

@@ -25,6 +25,7 @@ from vqa_cache.records.contents import ContentsRecord
 from vqa_cache.records.record import CacheRecord, encode_record, read_record
 from vqa_cache.records.split import SplitRecord
 from vqa_cache.records.table import StoredSpec, TableRecord
+from vqa_cache.remedy import remedy
 from vqa_cache.system.durable import (
     create_file,
     is_temporary,
@@ -148,7 +149,7 @@ class Cache:
             return split_record(self.path, name)
         except DamagedError as error:
             raise DamagedError(
-                f"{error}; write it again: python -m precompute with this dataset and split"
+                f"{error}; write it again: {remedy(self.path / 'examples' / name)}"
             ) from error
 
     def examples(self, name: str) -> pd.DataFrame:

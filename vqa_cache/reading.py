@@ -20,6 +20,7 @@ import xxhash
 from vqa_cache.dtypes import numpy_type, torch_type
 from vqa_cache.errors import CacheError, DamagedError, is_shortage
 from vqa_cache.records.stored import BLOCK_BYTES, Stored
+from vqa_cache.remedy import remedy
 
 if TYPE_CHECKING:
     import torch
@@ -163,7 +164,7 @@ class ArrayReader:
             raise self._damaged(f"cannot be read ({error.strerror})") from error
 
     def _damaged(self, what: str) -> DamagedError:
-        return DamagedError(f"{self.path}: {what}; mend it: python -m precompute ... --repair")
+        return DamagedError(f"{self.path}: {what}; mend it: {remedy(self.path)}")
 
     def _map(self) -> torch.Tensor:
         """Writing to it never reaches the file; unlike a `mmap` of Python it keeps no file open."""

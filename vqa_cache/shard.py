@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ from vqa_cache.system.durable import (
     sync_tree,
     write_file,
 )
+
+if TYPE_CHECKING:
+    from vqa_cache.table import Table
 
 ROWS_PER_SHARD = {"image": 1024, "text": 16384}  # of a new table, unless asked otherwise
 _FEATURE_AXES = {1: ("feature",), 2: ("token", "feature")}
@@ -248,6 +251,15 @@ class ShardWriter:
             arrays.copy_range(old / file.relative_to(before), offset, size, target, start)
             start += size
         remove(old)
+
+
+def is_committed(table: Table, name: str) -> bool:
+    """Whether a shard has a valid record by now."""
+    try:
+        read_shard_record(table.folder / "records" / f"{name}.json", table.record)
+    except (FileNotFoundError, DamagedError):
+        return False
+    return True
 
 
 def commit_shard(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -75,12 +76,12 @@ def require_complete(root: Path) -> None:
     if (root / UNFINISHED).exists():
         raise DatasetError(
             f"dataset shapes: {root} is unfinished: make it again with "
-            f"'python -m data make shapes {root}'"
+            f"`python -m data make shapes {shlex.quote(str(root))}`"
         )
     if not (root / METADATA).exists():
         raise DatasetError(
             f"dataset shapes: no {METADATA} in {root}; make the dataset with "
-            f"'python -m data make shapes {root}'"
+            f"`python -m data make shapes {shlex.quote(str(root))}`"
         )
 
 

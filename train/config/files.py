@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -56,7 +57,7 @@ def load_experiment(name: str, overrides: Iterable[str] = ()) -> Experiment:
         errors += apply_override(values, override)
     config = check(values, errors)
     features = [piece for piece in overrides if piece.startswith("features.")]
-    command = " ".join(["python -m precompute --for", name, *features])
+    command = shlex.join(["python", "-m", "precompute", "--for", name, *features])
     return Experiment(path.stem, config, command)
 
 

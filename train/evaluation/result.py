@@ -101,7 +101,7 @@ def below_question_only(result: Mapping[str, Any]) -> list[str]:
     return [
         f"note: {split}: {reached:.4f} is below question only ({other:.4f}): the head makes less "
         "of both inputs than a small one of the question alone; train.overfit=64 checks that it "
-        "can learn, python -m train.lr_find finds its learning rate"
+        "can learn, train.lr_find finds its learning rate"
         for split, (reached, other) in both.items()
         if reached is not None and other is not None and reached < other
     ]

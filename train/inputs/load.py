@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,7 @@ from train.inputs.vocabulary import (
     spelt_apart,
 )
 from vqa_cache.cache import Cache
+from vqa_cache.remedy import completed
 from vqa_cache.table import Table
 
 
@@ -124,7 +125,9 @@ def join_data(experiment: Experiment, cache: Cache) -> JoinedData:
         TrainError: a table or split is missing, or the cache is unfinished; the text names the
             command of stage 1 that helps. Or a table is ragged and nothing reads its positions.
     """
-    config, command = experiment.config, experiment.precompute
+    config = experiment.config
+    command = completed(experiment.precompute, cache.path, config.features.dataset)
+    experiment = replace(experiment, precompute=command)
     tables = find_tables(cache, config.features, command)
     splits = experiment_splits(cache, config.features.dataset, command)
     joined = {name: join(split, tables, command) for name, split in splits.items()}

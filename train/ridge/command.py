@@ -7,6 +7,7 @@ learning rate, no epochs: an instant baseline, and a ranking of encoders.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -25,6 +26,7 @@ from train.command_line import (
 from train.errors import TrainError
 from train.ridge.layers import draw_layers, layers_of, print_layers
 from train.ridge.path import PATH, Column, Inputs, RidgePath, check_stop, moments
+from vqa_cache.spec import EncoderSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -125,6 +127,13 @@ def candidates(cache: Cache) -> list[tuple[str | None, str | None]]:
     return [*alone, *((image, text) for image in images for text in texts)]
 
 
+def _spec(cache: Cache, name: str) -> str:
+    """The spec that a table was made from, of its name; a spec as it is."""
+    if name not in cache.tables:
+        return name
+    return str(EncoderSpec(**cache.tables[name].specs()[0].as_json()))
+
+
 def rank(
     cache: Cache,
     overrides: Sequence[str],
@@ -161,7 +170,10 @@ def rank(
         features = values["features"]
         features |= {name: spec for name, spec in (("image", image), ("text", text)) if spec}
         config = check(values, errors)
-        command = f"python -m precompute --dataset {config.features.dataset} --image ENC --text ENC"
+        encoders = [("--image", image), ("--text", text)]
+        named = [word for option, spec in encoders if spec for word in (option, _spec(cache, spec))]
+        dataset = ["--dataset", config.features.dataset]
+        command = shlex.join(["python", "-m", "precompute", *dataset, *named])
         experiment = Experiment("ridge", config, command)
         name = " + ".join(filter(None, (image, text)))
         try:

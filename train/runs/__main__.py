@@ -26,12 +26,14 @@ from train.runs.select import check_keys, find_run, known_keys, parse_condition,
 from train.runs.tabular import print_curves, print_json, print_rows, text_of
 from vqa_cache.system.commands import Group
 
+RUNS = "train.runs"  # in a command's context: the folder it looks at
 ALWAYS = ("run", "status", "seed")
 HEADLINES = tuple(f"metrics.{split}.accuracy" for split in ("val", "held_out", "test"))
 
 
 def opened(runs: Path) -> Registry:
     """The registry of an existing runs folder, closed when the command ends."""
+    click.get_current_context().meta[RUNS] = runs
     return closed_at_end(open_registry(runs))
 
 
@@ -48,7 +50,7 @@ class _Registry(Group):
         try:
             return super().invoke(ctx)
         except sqlite3.DatabaseError as error:
-            remedy = "; mend it with: python -m train.runs rebuild"
+            remedy = f"; mend it with: {database.shown_command('rebuild', ctx.meta[RUNS])}"
             advice = remedy if database.is_damage(error) else ""
             raise TrainError(f"the run registry: {error}{advice}") from error
 

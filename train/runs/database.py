@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from train.errors import TrainError
+from vqa_cache.remedy import shown
 
 VERSION = 1
 BUSY_SECONDS = 30.0
@@ -76,7 +78,8 @@ def connect(path: Path) -> sqlite3.Connection:
         if found != VERSION:
             raise TrainError(
                 f"{path}: found version {found}, expected {VERSION}; use the version of the "
-                "project that wrote it, or move it away and run: python -m train.runs rebuild"
+                "project that wrote it, or move it away and run: "
+                f"{shown_command('rebuild', path.parent)}"
             )
         with transaction(db):  # says now whether it can be written at all
             pass
@@ -84,6 +87,12 @@ def connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def shown_command(name: str, runs: Path) -> str:
+    """A command of `train.runs` as one types it for this folder of runs."""
+    folder = [] if shown(runs) == "runs" else ["--runs", shown(runs)]
+    return shlex.join(["python", "-m", "train.runs", name, *folder])
 
 
 def in_memory() -> sqlite3.Connection:

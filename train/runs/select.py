@@ -13,6 +13,7 @@ from train.components.lookup import did_you_mean
 from train.config.keys import parse_value
 from train.errors import TrainError
 from train.loop.layout import CONFIG, IDENTITY
+from train.runs.database import shown_command
 from train.runs.records import Cell, cell
 from train.runs.registry import Registry
 
@@ -160,7 +161,7 @@ def find_run(registry: Registry, text: str) -> str:
     if not found:
         raise TrainError(
             f"no run {text!r} in {registry.runs}{did_you_mean(text, names)}; "
-            "`python -m train.runs ls` lists them"
+            f"`{shown_command('ls', registry.runs)}` lists them"
         )
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     raise TrainError(

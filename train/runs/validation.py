@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,7 +52,9 @@ def validate(run: Path, cache: Path, snapshots: Sequence[Snapshot]) -> Iterator[
             or does not fit the model.
     """
     config = Config.model_validate(tomllib.loads((run / CONFIG).read_text(encoding="utf-8")))
-    experiment = Experiment(run.name, config, f"python -m precompute --for {run / CONFIG}")
+    experiment = Experiment(
+        run.name, config, f"python -m precompute --for {shlex.quote(str(run / CONFIG))}"
+    )
     identity = read_identity(run)
     if identity is None:
         raise TrainError(f"{run / IDENTITY} is missing or damaged; expected what the run was")

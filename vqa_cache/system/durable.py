@@ -62,6 +62,26 @@ class Workspace:
         self.close()
 
 
+@contextmanager
+def claimed(beside: Path, token: str) -> Iterator[bool]:
+    """Whether this is the only one to hold the claim `.tmp-<token>` beside a name; it is held while
+    the block runs, and goes with its process. Who goes on without it does work twice, no harm.
+
+    Args:
+        token: 32 hex digits.
+    """
+    folder = beside.with_name(_PREFIX + token)
+    with naming(beside):
+        folder.mkdir(exist_ok=True)
+        lock = _take(folder)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            remove(folder)
+            os.close(lock)
+
+
 def _take(folder: Path) -> int | None:
     """The lock of a workspace, held until it is closed; None where it is held or gone. Where the
     file system has no locks, a workspace is nobody's and never counts as left over."""

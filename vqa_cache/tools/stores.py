@@ -33,6 +33,7 @@ from vqa_cache.records.shard import ShardRecord, WithdrawalRecord
 from vqa_cache.records.split import SplitRecord
 from vqa_cache.records.stored import Stored
 from vqa_cache.records.table import SpecRecord, TableRecord
+from vqa_cache.remedy import remedy
 from vqa_cache.system.durable import Workspace, make_folder, publish
 
 SCHEMES = ("s3", "gs", "az")
@@ -308,7 +309,7 @@ def _copy(
         if expected is not None and (size, digest) != expected:
             raise DamagedError(
                 f"{source.name}/{path}: its bytes differ from the record's digest; mend it first: "
-                "python -m precompute ... --repair"
+                f"{remedy(Path(source.name, path))}"
             )
         if there == size and _digest(target, path) == digest:
             return False

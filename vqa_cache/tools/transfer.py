@@ -32,6 +32,7 @@ from vqa_cache.records.record import encode_record
 from vqa_cache.records.shard import ShardRecord
 from vqa_cache.records.split import SplitRecord
 from vqa_cache.records.stored import Stored
+from vqa_cache.remedy import remedy
 from vqa_cache.shard import ShardWriter, commit_shard
 from vqa_cache.system.durable import (
     Workspace,
@@ -109,7 +110,7 @@ def _begin(source: Table, target: Cache, container: Container) -> Table:
 
 def _check(folder: Path, record: Stored) -> None:
     for problem in check_files(folder, record, content=True):
-        raise DamagedError(f"{problem}; mend it first: python -m precompute ... --repair")
+        raise DamagedError(f"{problem}; mend it first: {remedy(folder)}")
 
 
 def copy_files(source: Path, unfinished: Path, record: Stored, name: str) -> None:

@@ -15,6 +15,7 @@ from vqa_cache.dtypes import torch_type
 from vqa_cache.errors import DamagedError
 from vqa_cache.ragged import Whole
 from vqa_cache.reading import memory_of
+from vqa_cache.remedy import remedy
 from vqa_cache.table import Table
 
 
@@ -42,7 +43,7 @@ class MappedRows:
         for record in table.shards:
             for problem in check_files(table.folder, record, content=False):
                 raise DamagedError(
-                    f"table {table.name}: {problem}; mend it: python -m precompute ... --repair"
+                    f"table {table.name}: {problem}; mend it: {remedy(table.folder)}"
                 )
         first = _first_of_shards(table)
         shard, row = table.places
