@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -68,9 +70,6 @@ def test_a_shard_that_another_run_has_begun_comes_last(
 def test_a_stop_while_others_encode_ends_at_once(
     begin: Callable[..., Started], tmp_path: Path
 ) -> None:
-    import os
-    import signal
-
     assert begin("--limit", 1).wait().status == 0
     table = only_table(tmp_path)
     names = sorted((tmp_path / "data" / "images").iterdir(), key=lambda path: int(path.stem))
@@ -78,7 +77,8 @@ def test_a_stop_while_others_encode_ends_at_once(
     [planned] = make_plan(table, keys, retry_failed=False).shards
     with claimed(table.folder / "shards" / planned.name, planned.name):
         run = begin("--limit", ROWS + 1)
-        until(lambda: "another run" in (run.output / "stderr").read_text())
+        told = run.output / "stderr"
+        until(lambda: told.exists() and "another run" in told.read_text())
         os.kill(run.pid, signal.SIGTERM)
         done = run.wait(20)
     assert done.status == 143

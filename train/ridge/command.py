@@ -127,11 +127,14 @@ def candidates(cache: Cache) -> list[tuple[str | None, str | None]]:
     return [*alone, *((image, text) for image in images for text in texts)]
 
 
-def _spec(cache: Cache, name: str) -> str:
-    """The spec that a table was made from, of its name; a spec as it is."""
-    if name not in cache.tables:
-        return name
-    return str(EncoderSpec(**cache.tables[name].specs()[0].as_json()))
+def _encoder_options(cache: Cache, pairs: Sequence[tuple[str | None, str | None]]) -> list[str]:
+    """Options of stage 1 for the encoders of tables that are named, or for specs."""
+    options = []
+    for option, names in zip(("--image", "--text"), zip(*pairs, strict=True), strict=True):
+        for name in dict.fromkeys(filter(None, names)):
+            known = cache.tables[name].specs() if name in cache.tables else []
+            options += [option, str(EncoderSpec(**known[0].as_json())) if known else name]
+    return options
 
 
 def rank(
@@ -159,7 +162,9 @@ def rank(
 
     heads: list[Head] = []
     reasons: dict[str, str] = {}
-    for image, text in candidates(cache) if pairs is None else pairs:
+    pairs = candidates(cache) if pairs is None else pairs
+    encoders = _encoder_options(cache, pairs)
+    for image, text in pairs:
         # a head and an optimiser are asked for, and take no part
         values: dict[str, Any] = {
             "features": {"normalise": "zscore"},
@@ -170,10 +175,8 @@ def rank(
         features = values["features"]
         features |= {name: spec for name, spec in (("image", image), ("text", text)) if spec}
         config = check(values, errors)
-        encoders = [("--image", image), ("--text", text)]
-        named = [word for option, spec in encoders if spec for word in (option, _spec(cache, spec))]
         dataset = ["--dataset", config.features.dataset]
-        command = shlex.join(["python", "-m", "precompute", *dataset, *named])
+        command = shlex.join(["python", "-m", "precompute", *dataset, *encoders])
         experiment = Experiment("ridge", config, command)
         name = " + ".join(filter(None, (image, text)))
         try:
