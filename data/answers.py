@@ -23,7 +23,7 @@ drops several at once where entries lack an id. The two agree wherever entries h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 MARKS = ';/[]"{}()=+\\_-><@`,?!'
 ARTICLES = frozenset({"a", "an", "the"})
@@ -33,6 +33,12 @@ DIGITS = {
         ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     )
 } | {"none": "0"}
+
+# answers whose singular, as a rule makes it, is another word or none (a journal's list)
+KEPT_APART = frozenset(
+    {"brass", "bus", "cs", "doubles", "dominos", "downs", "fries", "glasses", "lots", "shades"}
+    | {"singles", "ss", "trunks", "us", "uss"}
+)
 
 _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
@@ -95,6 +101,36 @@ def same_when_normalised(texts: Iterable[str]) -> list[list[str]]:
     for text in dict.fromkeys(texts):
         groups.setdefault(normalise(text), []).append(text)
     return list(groups.values())
+
+
+def merge_plurals(
+    counts: Mapping[str, int],
+    singular: Callable[[str], str | None],
+    kept_apart: Collection[str] = KEPT_APART,
+) -> dict[str, str]:
+    """Which answers are counted as another: of an answer and its singular, where both occur, the
+    more frequent one stands for both, the plural where they are as frequent.
+
+    Nothing is substituted twice: where the answer that stands for another is itself replaced, the
+    first keeps to it.
+
+    Args:
+        counts: how often each answer occurs.
+        singular: the singular of a plural, None of any other text.
+        kept_apart: plurals that are left as they are.
+
+    Returns:
+        Replaced answer -> the one that stands for it.
+    """
+    merged: dict[str, str] = {}
+    for plural, often in counts.items():
+        one = None if plural in kept_apart else singular(plural)
+        if one is not None and one != plural and one in counts:
+            if counts[one] > often:
+                merged[plural] = one
+            else:
+                merged[one] = plural
+    return merged
 
 
 def _without_punctuation(text: str) -> str:

@@ -12,8 +12,9 @@ import pytest
 from data.json_file import read_json
 from data.registry import open_dataset
 from precompute.experiment import read_features
-from train.config.files import describe, experiment_files, load_experiment
+from train.config.files import load_experiment
 from train.inputs.vocabulary import read_vocabulary
+from vqa_cache.experiments import describe, experiment_files
 from vqa_cache.keys import text_key
 from vqa_cache.tools.foreign import read_ids
 from vqa_cache.withdrawals import chosen_keys

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from precompute import experiment
 from precompute.errors import PrecomputeError
 from precompute.experiment import read_features
+from vqa_cache import experiments
 
 
 @pytest.fixture
@@ -60,13 +60,13 @@ def test_bad_overrides(path: str, overrides: tuple[str, ...], told: str) -> None
 def test_unknown_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "found.toml").write_text("")
-    monkeypatch.setattr(experiment, "EXPERIMENTS", tmp_path)
+    monkeypatch.setattr(experiments, "EXPERIMENTS", tmp_path)
     assert read_features("found", ()).dataset == "easy_vqa"
     with pytest.raises(
         PrecomputeError, match=r"unknown experiment 'lost'; known: found, or a path"
     ):
         read_features("lost", ())
-    with pytest.raises(PrecomputeError, match=r"gone\.toml: no such file"):
+    with pytest.raises(PrecomputeError, match=r"gone\.toml: not found"):
         read_features(str(tmp_path / "gone.toml"), ())
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from test_train_small_cache import write_experiment
 
-from train.config import files
 from train.config.check import check
-from train.config.files import describe, experiment_files, load_experiment, to_toml
-from train.config.keys import flatten, parse_value
+from train.config.files import load_experiment, to_toml
+from train.config.keys import flatten
 from train.errors import ConfigError
+from vqa_cache import experiments
+from vqa_cache.experiments import describe, experiment_files, parse_value
 
 SHIPPED = {
     "linear_answers",
@@ -203,8 +204,9 @@ def test_names_are_unique(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         write_experiment(tmp_path / folder, "twin")
-    monkeypatch.setattr(files, "EXPERIMENTS", tmp_path)
-    with pytest.raises(ConfigError, match=r"experiment 'twin' exists twice: .*one.*two"):
+    monkeypatch.setattr(experiments, "EXPERIMENTS", tmp_path)
+    told = r"experiment 'twin' exists twice: .*one.*two"
+    with pytest.raises(experiments.ExperimentError, match=told):
         experiment_files()
 
 

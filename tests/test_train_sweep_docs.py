@@ -41,7 +41,7 @@ def test_a_documented_command_runs(
     experiments.mkdir()
     path = write_experiment(experiments, "mlp_answers")
     path.write_text(path.read_text().replace('"tiny"', '"easy_vqa"'))
-    monkeypatch.setattr("train.config.files.EXPERIMENTS", experiments)
+    monkeypatch.setattr("vqa_cache.experiments.EXPERIMENTS", experiments)
     monkeypatch.chdir(tmp_path)
     python, dash_m, module, *arguments = shlex.split(line)
     assert (python, dash_m) == ("python", "-m")

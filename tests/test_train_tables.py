@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from train.errors import TrainError
 from train.fusion.concat import Concat
 from train.inputs.resident import ItemRows, Normaliser, ResidentTable, fit_normaliser, residence
 from vqa_cache.system.device import CPU
@@ -37,7 +38,7 @@ def test_grid_rows_are_flattened_and_gathered_in_order(home: torch.device | None
     assert torch.equal(gathered, source[wanted].reshape(4, 6).float())
 
 
-@pytest.mark.parametrize("kind", ["none", "l2", "zscore"])
+@pytest.mark.parametrize("kind", ["none", "l2", "zscore", "whiten"])
 @pytest.mark.parametrize("compute_type", [torch.float32, torch.bfloat16])
 def test_reading_and_mapping_give_the_same_bits(kind: Any, compute_type: torch.dtype) -> None:
     source, used = table_of(width=130), np.arange(ROWS)
@@ -73,6 +74,27 @@ def test_zscore_of_many_rows_is_standard() -> None:
     rows = normaliser(source.float())
     assert torch.allclose(rows.mean(dim=0), torch.zeros(6), atol=1e-4)
     assert torch.allclose(rows.std(dim=0), torch.ones(6), atol=1e-3)
+
+
+def test_whitened_rows_have_the_identity_as_their_covariance() -> None:
+    draw = torch.Generator().manual_seed(4)
+    mixed = torch.randn(3000, 4, generator=draw) @ torch.randn(4, 6, generator=draw) + 5
+    normaliser = fit_normaliser("whiten", mixed, np.arange(2000))
+    rows = normaliser(mixed[:2000].clone())
+    covariance = rows.T @ rows / 2000
+    # four directions vary, two do not: those are 0 in every row, unseen ones among them
+    expected = torch.diag(torch.tensor([0.0, 0, 1, 1, 1, 1]))
+    assert torch.allclose(covariance, expected, atol=1e-3)
+    assert torch.allclose(rows.mean(dim=0), torch.zeros(6), atol=1e-4)
+    assert float(normaliser(mixed[2000:].clone())[:, :2].abs().max()) == 0
+    assert set(normaliser.tensors()) == {"mean", "whitening"}
+
+
+def test_rows_too_wide_to_whiten_are_told() -> None:
+    with pytest.raises(
+        TrainError, match=r"'whiten': rows of 5,000 numbers, expected at most 4,096"
+    ):
+        fit_normaliser("whiten", torch.zeros(2, 5000), np.array([0, 1]))
 
 
 def test_several_items_are_averaged_after_normalising() -> None:

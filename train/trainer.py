@@ -150,7 +150,7 @@ def tell(
     name = device_name(data.device)
     say(console, f"computed on {name} in {data.precision}, {tables_told(data)}")
     say(console, f"epochs are selected on {data.selection}{held}")
-    for note in data.notes:
+    for note in (*experiment.about.lines(), *data.notes):
         say(console, note)
     for line in unfinished_with_other_code(experiment, folder):
         say(console, line)
@@ -177,7 +177,12 @@ def evaluate_parts(
             top=name != "train",
             stopping=watch.stopping,
         )
-        metrics[name] = measure(part, outputs, data.vocabulary)
+        metrics[name] = measure(
+            part,
+            outputs,
+            data.vocabulary,
+            zero_division=experiment.config.metrics.zero_division,
+        )
         if not outputs.finite.all():
             why = metrics[name]["reasons"]["accuracy"]
             say(watch.console, f"{name}: no figures: {why}; look for large values in its rows")

@@ -176,7 +176,7 @@ class Features(BaseModel):
     image: str | list[str] | None = None
     text: str | list[str] | None = None
     answer_text: str | None = None
-    normalise: Literal["none", "l2", "zscore"] = "none"
+    normalise: Literal["none", "l2", "zscore", "whiten"] = "none"
 
     @field_validator("image", "text", mode="before")
     @classmethod

@@ -10,9 +10,10 @@ from random import Random
 from benchmarks.fuzz.mutations import changed_bytes, changed_json
 from data.example import Problem
 from data.registry import open_dataset
-from precompute.experiment import EXPERIMENTS, read_features
+from precompute.experiment import read_features
 from train.config.files import load_experiment
 from train.inputs.vocabulary import read_vocabulary
+from vqa_cache.experiments import EXPERIMENTS
 from vqa_cache.memo import Memo
 from vqa_cache.spec import parse_spec
 from vqa_cache.tools.foreign import read_ids

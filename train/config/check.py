@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from train.components import families
 from train.components.lookup import did_you_mean, options_of, takes
 from train.components.ranges import all_finite
-from train.config.schema import Component, Config, Question, reads_words
+from train.config.schema import About, Component, Config, Question, reads_words
 from train.errors import ConfigError, TrainError
 
 
@@ -38,6 +38,15 @@ def check(values: Mapping[str, Any], errors: Iterable[str] = ()) -> Config:
     if lines or config is None:
         raise ConfigError(lines)
     return config
+
+
+def check_about(said: Mapping[str, Any], lines: list[str]) -> About:
+    """What documents an experiment; what is wrong is added to `lines`."""
+    try:
+        return About.model_validate(said)
+    except ValidationError as error:
+        lines += [_line(problem, said) for problem in error.errors()]
+        return About()
 
 
 def _named(section: str, value: Any) -> Any:
@@ -143,7 +152,7 @@ def _known_keys(section: list[str]) -> list[str]:
 
 def _sections_with(key: str, values: Mapping[str, Any]) -> list[str]:
     """Dotted keys that end in a key which was given without its section."""
-    found = [f"{name}.{key}" for name in ("features", "answers", "train")
+    found = [f"{name}.{key}" for name in ("features", "answers", "metrics", "train")
              if key in _known_keys([name])]  # fmt: skip
     for section, family in families.CHOSEN.items():
         with suppress(TrainError, KeyError, TypeError):  # a wrong section has a line of its own

@@ -1,39 +1,17 @@
-"""Experiments as TOML files under `experiments/`, or anywhere: found, read, written."""
+"""Experiments read, checked and written as TOML; `vqa_cache.experiments` finds their files."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from train.components.lookup import did_you_mean
-from train.config.check import check
-from train.config.keys import parse_value
-from train.config.schema import Experiment
+from train.config.check import check, check_about
+from train.config.faithful import apply_faithful
+from train.config.schema import DOCUMENTATION, Experiment, StandIn, Weights
 from train.errors import ConfigError
-
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-
-
-def experiment_files() -> dict[str, Path]:
-    """Name -> file of every experiment that ships. Raises ConfigError for a name used twice."""
-    files: dict[str, Path] = {}
-    for path in sorted(EXPERIMENTS.rglob("*.toml")):
-        if path.stem in files:
-            raise ConfigError(
-                [f"experiment {path.stem!r} exists twice: {files[path.stem]}, {path}"]
-            )
-        files[path.stem] = path
-    return files
-
-
-def describe(path: Path) -> str:
-    """The first comment line of an experiment's file."""
-    first = path.read_text("utf-8-sig").partition("\n")[0]
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
+from vqa_cache.experiments import ExperimentError, Read, read_experiment
 
 
 def load_experiment(name: str, overrides: Iterable[str] = ()) -> Experiment:
@@ -47,47 +25,38 @@ def load_experiment(name: str, overrides: Iterable[str] = ()) -> Experiment:
         ConfigError: with every error at once, one line each.
     """
     overrides = list(overrides)
-    path = _find(name)
     try:
-        values = tomllib.loads(path.read_text("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: not valid TOML: {error}"]) from None
-    errors: list[str] = []
-    for override in overrides:
-        errors += apply_override(values, override)
+        read = read_experiment(name, overrides)
+    except ExperimentError as error:
+        raise ConfigError([str(error)]) from None
+    values, errors = dict(read.values), list(read.errors)
+    faithful = values.pop("faithful", [])
+    errors += apply_faithful(values, faithful, [one.partition("=")[0] for one in overrides])
+    said = {key: values.pop(key) for key in DOCUMENTATION if key in values}
+    about = check_about(said, errors)
     config = check(values, errors)
+    about = about.model_copy(update={"faithful": faithful, "stand_ins": _stand_ins(read)})
     features = [piece for piece in overrides if piece.startswith("features.")]
     command = shlex.join(["python", "-m", "precompute", "--for", name, *features])
-    return Experiment(path.stem, config, command)
+    return Experiment(read.path.stem, config, command, about)
 
 
-def _find(name: str) -> Path:
-    if name.endswith(".toml") or "/" in name:
-        path = Path(name)
-        if not path.is_file():
-            raise ConfigError([f"experiment file {path}: not found"])
-        return path
-    files = experiment_files()
-    if name not in files:
-        hint = did_you_mean(name, files)
-        raise ConfigError([f"unknown experiment {name!r}{hint}; known: {', '.join(files)}"])
-    return files[name]
+def _stand_ins(read: Read) -> dict[str, StandIn]:
+    found = {}
+    for key, was in read.stood_in.items():
+        section, _, option = key.partition(".")
+        used = read.values.get(section, {}).get(option)
+        seeded = "random=" in str(used)
+        encoder = section == "features" and isinstance(used, str) and ":" in used
+        weights: Weights | None = "seeded" if seeded else "pretrained" if encoder else None
+        found[key] = StandIn(instead_of=was, used=used, weights=weights)
+    return found
 
 
-def apply_override(values: dict[str, Any], override: str) -> list[str]:
-    """Set one "KEY=VALUE" in nested dicts; returns what is wrong with it, if anything."""
-    key, equals, text = override.partition("=")
-    parts = key.split(".")
-    if not equals or not all(parts):
-        return [f"{override!r}: expected KEY=VALUE, for example train.epochs=20"]
-    place = values
-    for part in parts[:-1]:
-        below = place.setdefault(part, {})
-        if not isinstance(below, dict):
-            return [f"{key}: {part} is a value, not a section"]
-        place = below
-    place[parts[-1]] = parse_value(text)
-    return []
+def show(experiment: Experiment) -> str:
+    """An experiment resolved, as a TOML file that means the same."""
+    about = experiment.about.model_dump(exclude_none=True, include=set(DOCUMENTATION))
+    return to_toml({**about, **experiment.config.values()})
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from data.answers import KEPT_APART
 from train.components import families
 from train.components.lookup import accepts
 from train.config.keys import flatten
@@ -18,6 +19,10 @@ from vqa_cache.spec import Features
 
 # what changes neither weights nor figures, and so leaves a run's id alone
 WITHOUT_EFFECT = ("load", "baselines", "train.keep_last", "train.keep_best", "train.snapshot_every")
+
+
+Weights = Literal["pretrained", "seeded"]
+Fidelity = Literal["exact", "frozen_form", "proxy", "not_cacheable"]
 
 
 class Section(BaseModel):
@@ -47,7 +52,7 @@ class Question(Component):
         vocabulary.
     min_count: words that the training part has less often are unknown.
     longest: words of a question beyond these are left out.
-    vectors: a file of word vectors that the embedding begins with.
+    vectors: a file of word vectors that the embedding begins with, or "random=SEED:dim=WIDTH".
     """
 
     tokeniser: str = "whitespace"
@@ -68,17 +73,27 @@ class Answers(Section):
     """Which answers there are to choose from.
 
     vocabulary: "train" takes the `k` most frequent answers of the training part; otherwise a text
-        file with one answer a line, of which the first `k` count.
+        file with one answer a line, or a list of answers, of which the first `k` count.
     source: count each example's majority answer, or the answers of all annotators.
     normalise: "vqa" merges answers that the official evaluation normalises alike.
+    merge: "plurals" makes one answer of a singular and its plural, the more frequent of them,
+        except for the plurals in `kept_apart`.
     other: a truth outside the vocabulary is wrong, or of a class "other", or dropped.
     """
 
-    vocabulary: str = "train"
+    vocabulary: str | list[str] = "train"
     k: int = Field(1000, ge=1)
     source: Literal["majority", "all"] = "majority"
     normalise: Literal["none", "vqa"] = "none"
+    merge: Literal["none", "plurals"] = "none"
+    kept_apart: list[str] = sorted(KEPT_APART)
     other: Literal["wrong", "class", "drop"] = "wrong"
+
+
+class Metrics(Section):
+    """How figures are computed. zero_division: the precision of a class that is never predicted."""
+
+    zero_division: Literal[0, 1] = 0
 
 
 class Training(Section):
@@ -130,6 +145,7 @@ class Config(Section):
     loss: Component = Component(name="cross_entropy")
     optimizer: Component
     schedule: Component = Component(name="constant")
+    metrics: Metrics = Metrics()
     train: Training = Training()
 
     @property
@@ -149,13 +165,65 @@ class Config(Section):
         return {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
 
 
+class Published(Section):
+    """An accuracy that others published: a share, the split, and how many examples it has."""
+
+    figure: float = Field(ge=0, le=1)
+    split: str
+    n: int | None = Field(None, ge=1)
+
+
+class StandIn(Section):
+    """What takes the place of another value on a data set that needs no download.
+
+    weights: of an encoder, or of word vectors: "pretrained" ones, or "seeded" ones that nobody
+        trained.
+    """
+
+    instead_of: Any = None
+    used: Any = None
+    weights: Weights | None = None
+
+
+class About(Section):
+    """What documents an experiment and leaves a run's id alone.
+
+    source: where it was published.
+    fidelity: "exact", or "frozen_form" of what trained its encoder too, or a "proxy" with parts
+        that are not the published ones, or "not_cacheable".
+    why: what differs from what was published.
+    faithful: the published mistakes that are reproduced.
+    stand_ins: dotted key -> what stands in for it.
+    """
+
+    source: str | None = None
+    fidelity: Fidelity | None = None
+    why: str | None = None
+    published: Published | None = None
+    faithful: list[str] = []
+    stand_ins: dict[str, StandIn] = {}
+
+    def lines(self) -> list[str]:
+        """What a user should know, a line each."""
+        told = {"seeded": " (seeded, nobody trained it)", "pretrained": " (pretrained)"}
+        return [
+            f"{key}: {one.used} stands in for {one.instead_of}{told.get(one.weights or '', '')}"
+            for key, one in self.stand_ins.items()
+        ]
+
+
+NOTHING_SAID = About()
+DOCUMENTATION = ("source", "fidelity", "why", "published")
+
+
 @dataclass(frozen=True)
 class Experiment:
-    """A named config, and the command of stage 1 that encodes what it needs."""
+    """A named config, the command of stage 1 that encodes what it needs, and what documents it."""
 
     name: str
     config: Config
     precompute: str
+    about: About = NOTHING_SAID
 
 
 def reads_words(config: Config) -> bool:

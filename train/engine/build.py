@@ -203,6 +203,7 @@ def describe_model(config: Config, data: TrainingData, inputs: Iterable[str]) ->
         "temperature": config.temperature,
         "answers": list(data.vocabulary.answers),
         "answers_normalised": data.vocabulary.normalised,
+        "answers_merged": dict(data.vocabulary.merged),
         **words,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,16 @@ def always(part: Part, answer: int) -> Outputs:
 
 
 def measure(
-    part: Part, outputs: Outputs, vocabulary: Vocabulary, names: Iterable[str] = METRICS
+    part: Part,
+    outputs: Outputs,
+    vocabulary: Vocabulary,
+    names: Iterable[str] = METRICS,
+    *,
+    zero_division: float = 0.0,
 ) -> dict[str, Any]:
     """`metrics.<split>` of a result: values (None where there is none), reasons, n, and accuracy
     by question and answer type where the dataset has types."""
-    record = evaluated(part, outputs, len(vocabulary))
+    record = replace(evaluated(part, outputs, len(vocabulary)), zero_division=zero_division)
     values, reasons = compute(record, names)
     split, chosen = part.joined.split, part.joined.kept[part.answered]
     return {

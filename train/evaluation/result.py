@@ -29,6 +29,7 @@ def compose(
     return {
         "run_id": run_id,
         "experiment": experiment.name,
+        "about": experiment.about.model_dump(),
         "dataset": config.features.dataset,
         "metrics": dict(metrics),
         "baselines": dict(baselines),

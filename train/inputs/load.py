@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,9 @@ from train.inputs.tables import answer_vectors, find_answer_table, find_boxes, f
 from train.inputs.vocabulary import (
     Vocabulary,
     count_answers,
+    listed,
     most_frequent,
+    plurals_in,
     read_vocabulary,
     spelt_apart,
 )
@@ -269,12 +272,15 @@ def _check_labels(parts: Mapping[str, Part], selection: str, vocabulary: Vocabul
 def _vocabulary(train: Joined, config: Config) -> Vocabulary:
     answers = config.answers
     normalised = answers.normalise == "vqa"
+    given: dict[str, Any] = {"k": answers.k, "normalised": normalised, "other": answers.other}
+    if isinstance(answers.vocabulary, list):
+        return listed(answers.vocabulary, **given)
     if answers.vocabulary != "train":
-        path = Path(answers.vocabulary)
-        return read_vocabulary(path, k=answers.k, normalised=normalised, other=answers.other)
+        return read_vocabulary(Path(answers.vocabulary), **given)
     codes = train.answer if answers.source == "majority" else train.all_answers()
     counts = count_answers(codes, train.split.answer_texts, normalised=normalised)
-    return most_frequent(counts, k=answers.k, normalised=normalised, other=answers.other)
+    merged = plurals_in(counts, answers.kept_apart) if answers.merge == "plurals" else None
+    return most_frequent(counts, merged=merged, **given)
 
 
 def _with_vocabulary(digest: str, vocabulary: Vocabulary) -> str:

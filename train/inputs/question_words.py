@@ -15,7 +15,7 @@ from train.config.schema import Config
 from train.inputs.parts import Joined
 from train.inputs.resident import ItemRows
 from train.inputs.specification import Words
-from train.inputs.words import WordVocabulary, fit_words, read_vectors
+from train.inputs.words import WordVocabulary, fit_words, read_vectors, seeded_vectors
 
 Ids = npt.NDArray[np.int64]
 
@@ -71,7 +71,10 @@ def read_words(
     if empty := int((lengths == 0).sum()):
         notes.append(f"questions: {empty:,} have no word; they are seen as the empty question")
     vectors: torch.Tensor | None = None
-    if chosen.vectors is not None:
+    if chosen.vectors is not None and chosen.vectors.startswith("random="):
+        vectors = seeded_vectors(chosen.vectors, vocabulary)
+        notes.append(f"questions: vectors of {chosen.vectors} are seeded, nobody trained them")
+    elif chosen.vectors is not None:
         vectors, told = read_vectors(Path(chosen.vectors), vocabulary)
         notes.append(told)
     words = QuestionWords(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from train.errors import TrainError
 from train.inputs.device import free_memory
 from train.inputs.large.blocks import Blocks, Windows
 from train.inputs.large.mapped_rows import MappedRows
@@ -22,11 +23,13 @@ from vqa_cache.system.device import CPU
 from vqa_cache.system.memory import available_memory
 
 Source = torch.Tensor | MappedRows | ReadAhead
-Normalisation = Literal["none", "l2", "zscore"]
+Normalisation = Literal["none", "l2", "zscore", "whiten"]
 Load = Literal["auto", "map", "read"]
 Rows = npt.NDArray[np.int64]
 _CHUNK_ROWS = 4096
 _L2_FLOOR = 1e-12
+_STEADY = 1e-6  # a direction's share of the largest variance, below which it is one of rounding
+_WIDEST_WHITENED = 4096
 
 
 @dataclass(frozen=True)
@@ -61,24 +64,35 @@ class Normaliser:
     """How rows are normalised, with the statistics of the training part that a run keeps.
 
     Attributes:
-        mean, inverse_deviation: float32 [width] for "zscore", otherwise None.
+        mean: float32 [width] for "zscore" and "whiten", otherwise None.
+        inverse_deviation: float32 [width] for "zscore".
+        whitening: float64 [width, width] for "whiten": centred rows times it have the identity as
+            their covariance, in the directions in which they vary.
     """
 
     kind: Normalisation
     mean: torch.Tensor | None = None
     inverse_deviation: torch.Tensor | None = None
+    whitening: torch.Tensor | None = None
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Normalise float32 [n, width] in place. Each row alone, so chunks do not matter."""
         if self.mean is not None and self.inverse_deviation is not None:
             rows.sub_(self.mean).mul_(self.inverse_deviation)
+        elif self.mean is not None and self.whitening is not None:
+            # in float64, so that the order of a product's sums, which follows its size, is not seen
+            rows.copy_(rows.sub_(self.mean).double() @ self.whitening)
         elif self.kind == "l2":
             rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min_(_L2_FLOOR))
         return rows
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The statistics by name."""
-        named = {"mean": self.mean, "inverse_deviation": self.inverse_deviation}
+        named = {
+            "mean": self.mean,
+            "inverse_deviation": self.inverse_deviation,
+            "whitening": self.whitening,
+        }
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
@@ -88,12 +102,16 @@ def fit_normaliser(
     """Statistics of the given rows (each distinct row once) of [rows, n * width], over all n
     positions of a row together; None is the whole row.
 
-    A dimension that never varies is centred and not scaled.
+    A dimension that never varies is centred and not scaled; a direction that never varies is 0
+    when whitened. Raises TrainError for rows too wide to whiten.
     """
     width = width or source.shape[1]
     rows = distinct(train_rows, len(source))
-    if kind != "zscore" or not len(rows):
-        return Normaliser(kind if kind != "zscore" else "none")
+    fitted = kind in ("zscore", "whiten")
+    if not fitted or not len(rows):
+        return Normaliser("none" if fitted else kind)
+    if kind == "whiten":
+        return _whitener(source, rows, width)
     shift = next(_chunks(source, rows)).view(-1, width).mean(dim=0)  # the squares lose nothing
     total, squares = torch.zeros(2, width, dtype=torch.float64)
     count = 0
@@ -109,6 +127,29 @@ def fit_normaliser(
     steady = deviation <= 1e-6 * deviation.max()
     inverse = torch.where(steady, torch.ones_like(deviation), 1 / deviation)
     return Normaliser(kind, mean.float(), inverse.float())
+
+
+def _whitener(source: Source, rows: Rows, width: int) -> Normaliser:
+    if width > _WIDEST_WHITENED:
+        raise TrainError(
+            f"features.normalise = 'whiten': rows of {width:,} numbers, expected at most "
+            f"{_WIDEST_WHITENED:,}; name a pooled tap, or use 'zscore'"
+        )
+    shift = next(_chunks(source, rows)).view(-1, width).mean(dim=0)
+    total = torch.zeros(width, dtype=torch.float64)
+    products = torch.zeros(width, width, dtype=torch.float64)
+    count = 0
+    for rows_of_chunk in _chunks(source, rows):
+        chunk = rows_of_chunk.view(-1, width).sub_(shift)
+        count += len(chunk)
+        total += chunk.double().sum(dim=0)
+        products += (chunk.T @ chunk).double()
+    offset = total / count
+    values, directions = torch.linalg.eigh(products / count - torch.outer(offset, offset))
+    varies = values > _STEADY * values[-1].clamp_min(torch.finfo(torch.float64).tiny)
+    scale = torch.where(varies, values.clamp_min(torch.finfo(torch.float64).tiny).rsqrt(), 0.0)
+    mean = (offset + shift.double()).float()
+    return Normaliser("whiten", mean, whitening=directions * scale)
 
 
 def distinct(rows: Rows, n: int) -> Rows:

@@ -7,8 +7,8 @@ outside it (one number per distinct answer), -1 is an example without an answer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from data.answers import normalise, same_when_normalised
+from data.answers import merge_plurals, normalise, same_when_normalised
 from train.errors import TrainError
 from vqa_cache.keys import nfc
 
@@ -34,18 +34,21 @@ class Vocabulary:
         normalised: whether texts are compared in normalised form.
         other: what a truth outside means: "wrong" (never right), "class" (the class "other" is
             its truth) or "drop" (left out).
+        merged: answers that are counted as another -> that one.
     """
 
     answers: tuple[str, ...]
     normalised: bool = False
     other: Other = "wrong"
+    merged: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.answers)
 
     def form(self, text: str) -> str:
         """A text as the vocabulary has it."""
-        return _normalised(text) if self.normalised else text
+        form = _normalised(text) if self.normalised else text
+        return self.merged.get(form, form)
 
     def truths(self, answer: npt.NDArray[np.int32], answer_texts: Sequence[str]) -> Codes:
         """Codes of majority answers [n] (-1 = none) into `answer_texts` -> truths, int64 [n]."""
@@ -76,18 +79,44 @@ def count_answers(
     return total
 
 
+def plurals_in(counts: Counter[str], kept_apart: Collection[str]) -> dict[str, str]:
+    """Answers that are counted as their singular or plural -> that one (`data.answers`)."""
+    import inflect
+
+    engine = inflect.engine()
+
+    def singular(text: str) -> str | None:
+        return (engine.singular_noun(text) or None) if text.strip() else None
+
+    return merge_plurals(counts, singular, kept_apart)
+
+
 def most_frequent(
-    counts: Counter[str], *, k: int, normalised: bool = False, other: Other = "wrong"
+    counts: Counter[str],
+    *,
+    k: int,
+    normalised: bool = False,
+    other: Other = "wrong",
+    merged: Mapping[str, str] | None = None,
 ) -> Vocabulary:
     """The k most frequent answers; equally frequent ones in alphabetical order.
+
+    Args:
+        merged: answers that are counted as another -> that one.
 
     With other = "class" the class "other" is added behind them unless it is among them. Raises
     TrainError where there is no answer to count.
     """
     if not counts:
         raise TrainError("the training part has no answer; expected labelled examples in train")
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return _vocabulary((text for text, _ in ranked[:k]), normalised=normalised, other=other)
+    merged = merged or {}
+    joined: Counter[str] = Counter()
+    for text, count in counts.items():
+        joined[merged.get(text, text)] += count
+    ranked = sorted(joined.items(), key=lambda item: (-item[1], item[0]))
+    kept = dict.fromkeys(text for text, _ in ranked[:k])
+    merged = {text: stands for text, stands in merged.items() if stands in kept}
+    return _vocabulary(kept, normalised=normalised, other=other, merged=merged)
 
 
 def read_vocabulary(
@@ -103,16 +132,29 @@ def read_vocabulary(
         ) from None
     if not lines:
         raise TrainError(f"answers.vocabulary = {str(path)!r}: the file has no line")
+    return listed(lines, k=k, normalised=normalised, other=other)
+
+
+def listed(
+    answers: Iterable[str], *, k: int, normalised: bool = False, other: Other = "wrong"
+) -> Vocabulary:
+    """The first k of the given answers."""
     form = _normalised if normalised else str
-    distinct = dict.fromkeys(form(line) for line in lines)
+    distinct = dict.fromkeys(form(answer) for answer in answers)
     return _vocabulary(list(distinct)[:k], normalised=normalised, other=other)
 
 
-def _vocabulary(texts: Iterable[str], *, normalised: bool, other: Other) -> Vocabulary:
+def _vocabulary(
+    texts: Iterable[str],
+    *,
+    normalised: bool,
+    other: Other,
+    merged: Mapping[str, str] | None = None,
+) -> Vocabulary:
     answers = list(texts)
     if other == "class" and OTHER not in answers:
         answers.append(OTHER)
-    return Vocabulary(tuple(answers), normalised, other)
+    return Vocabulary(tuple(answers), normalised, other, merged or {})
 
 
 def spelt_apart(vocabulary: Vocabulary) -> list[str]:

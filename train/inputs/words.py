@@ -5,6 +5,7 @@ Id 0 is padding and id 1 any word that the vocabulary does not have.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from train.config.seeds import derive_seed
 from train.errors import TrainError
 from train.inputs.tokenisers import find_tokeniser
 
 UNKNOWN = 1
 SPECIAL = 2  # ids before that of the first word
+SEEDED = re.compile(r"random=(?P<seed>[0-9]{1,18}):dim=(?P<dim>[0-9]{1,4})")
 LONGEST_LINE = 1 << 20  # bytes of a file of vectors: what is longer is no text of vectors
 Row = npt.NDArray[np.float32]
 
@@ -133,6 +136,24 @@ def read_vectors(path: Path, vocabulary: WordVocabulary) -> tuple[torch.Tensor, 
     table = np.stack([rows.get(number, unknown) for number in range(len(vocabulary))])
     table[0] = 0
     return torch.from_numpy(table), _told(path, vocabulary, lines, found)
+
+
+def seeded_vectors(named: str, vocabulary: WordVocabulary) -> torch.Tensor:
+    """Vectors that nobody trained, for want of a file: "random=0:dim=50" are normal numbers drawn
+    from the seed and the word. float32 [len(vocabulary), width]; padding is zero.
+
+    Raises:
+        TrainError: the text is not of that form.
+    """
+    found = SEEDED.fullmatch(named)
+    if found is None or not int(found["dim"]):
+        raise TrainError(f"question.vectors = {named!r}: expected random=SEED:dim=WIDTH, or a file")
+    width = int(found["dim"])
+    rows = [torch.zeros(width)]
+    for word in ("<unk>", *vocabulary.words):
+        draw = torch.Generator().manual_seed(derive_seed(int(found["seed"]), "word", word))
+        rows.append(torch.randn(width, generator=draw))
+    return torch.stack(rows)
 
 
 def _told(path: Path, vocabulary: WordVocabulary, lines: Mapping[str, int], found: int) -> str:

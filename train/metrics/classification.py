@@ -58,6 +58,7 @@ class Evaluated:
         references: of those q, for VQA accuracy; or the reason why there are none.
         not_finite: the number of outputs that hold NaN or infinity: a model that gives such has
             no figures.
+        zero_division: the precision of a class that is never predicted.
     """
 
     num_answers: int
@@ -70,6 +71,7 @@ class Evaluated:
     all_predicted: Whole
     references: References | str
     not_finite: int = 0
+    zero_division: float = 0.0
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
@@ -135,7 +137,8 @@ def ceiling(evaluated: Evaluated) -> float:
 
 
 def precision_macro(evaluated: Evaluated) -> float:
-    """Mean over the classes that occur as a truth of right / predicted; 0 if never predicted."""
+    """Mean over the classes that occur as a truth of right / predicted; 0 if never predicted, or
+    what `zero_division` says."""
     precision, _, _ = _per_class(evaluated)
     return float(precision.mean())
 
@@ -160,7 +163,7 @@ def _per_class(evaluated: Evaluated) -> tuple[npt.NDArray[np.float64], ...]:
     there = occurring > 0
     occurring, predicted, right = occurring[there], predicted[there], right[there]
     return (
-        right / np.maximum(predicted, 1),
+        np.where(predicted > 0, right / np.maximum(predicted, 1), evaluated.zero_division),
         right / occurring,
         2 * right / (predicted + occurring),
     )

@@ -17,11 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from train.config.keys import parse_value
 from train.report.figures import Calibration, Coverage
 from train.report.runs import Curve
 from train.report.sweeps import ReportedSweep
 from train.sweep.space import Choice, Range
+from vqa_cache.experiments import parse_value
 
 INK = "#010203"
 SERIES = [f"#0a0b{number:02x}" for number in range(1, 9)]

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from train.config.keys import parse_value
 from train.errors import TrainError
 from train.report.table import Column, Table
 from train.runs.details import describe_sweep
 from train.runs.registry import Registry
 from train.sweep.propose import Told, importance
 from train.sweep.space import Range, Space, parse_space
+from vqa_cache.experiments import parse_value
 
 
 @dataclass(frozen=True)

@@ -154,10 +154,10 @@ def rank(
         Stopped: `stopping` became true.
     """
     from train.config.check import check
-    from train.config.files import apply_override
     from train.config.schema import Experiment
     from train.engine.data import load_data
     from train.loop.progress import say
+    from vqa_cache.experiments import apply_override
     from vqa_cache.system.device import CPU
 
     heads: list[Head] = []

@@ -63,7 +63,10 @@ class Answered:
         described = read_description(run / CHECKPOINTS / BEST)
         metrics = result["metrics"][split]
         self.vocabulary = Vocabulary(
-            tuple(described["answers"]), described["answers_normalised"], metrics["other_policy"]
+            tuple(described["answers"]),
+            described["answers_normalised"],
+            metrics["other_policy"],
+            described.get("answers_merged", {}),
         )
         self.truth = self.vocabulary.truths(self._answer, self.examples.answer_texts)
         self.image = image_groups(self.examples)[self.rows]

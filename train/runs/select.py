@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from train.components.lookup import did_you_mean
-from train.config.keys import parse_value
 from train.errors import TrainError
 from train.loop.layout import CONFIG, IDENTITY
 from train.runs.database import shown_command
 from train.runs.records import Cell, cell
 from train.runs.registry import Registry
+from vqa_cache.experiments import parse_value
 
 COLUMNS = ("run", "experiment", "status", "reason", "config", "data", "code", "began", "ended")
 _NUMBER = r"[-+]?[0-9.]+(?:e[-+]?[0-9]+)?"

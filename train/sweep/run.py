@@ -14,7 +14,6 @@ import torch
 
 from train.components.families import CHOSEN
 from train.config.identity import code_digest, component_names
-from train.config.keys import parse_value
 from train.errors import TrainError
 from train.loop.fit import Watch
 from train.loop.progress import say
@@ -25,6 +24,7 @@ from train.sweep.record import Record, Row
 from train.sweep.request import Request, Trial, next_trials
 from train.sweep.space import DATA_KEYS, Choice, Space, values_of
 from train.sweep.winners import train_winners
+from vqa_cache.experiments import parse_value
 from vqa_cache.keys import json_digest
 
 PRECISIONS = "precisions"  # in sweep.toml: data key -> what its trials compute in

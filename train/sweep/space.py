@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from train.config.files import load_experiment
-from train.config.keys import flatten, parse_value
+from train.config.keys import flatten
 from train.config.schema import Experiment
 from train.errors import ConfigError
+from vqa_cache.experiments import parse_value
 
 _RANGE = re.compile(r"(log|uniform):([^:]*):([^:]*)")
 _COMMA = re.compile(r",(?![^\[]*\])")  # but not one in brackets

@@ -1,0 +1,64 @@
+"""Every experiment that ships, in a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from train.config.files import load_experiment
+from train.config.schema import Experiment, Published
+from vqa_cache.experiments import EXPERIMENTS, describe, experiment_files
+
+Entry = Mapping[str, Any]
+CATALOGUE = EXPERIMENTS / "README.md"
+_BEGINNING = """# Experiments
+
+Made by `python -m train --list --markdown`. One file an experiment; `python -m train --show NAME`
+prints one with all that it extends.
+
+*Fidelity*: `exact`; `frozen_form` of a system that also trained its encoder, or ran it in training
+mode; `proxy` where a part is not the published one; a file's `why` says what differs. *Published*:
+accuracy, on what, of how many questions where that is known.
+"""
+_HEAD = "| name | what it is | fidelity | published |\n|---|---|---|---|"
+
+
+def catalogue() -> dict[str, Entry]:
+    """Name -> what `--list` says of it. Raises ConfigError where a file is wrong."""
+    return {name: _entry(load_experiment(name), path) for name, path in experiment_files().items()}
+
+
+def _entry(experiment: Experiment, path: Path) -> Entry:
+    features, about = experiment.config.features, experiment.about
+    return {
+        "group": path.parent.relative_to(EXPERIMENTS).as_posix(),
+        "what": describe(path),
+        "dataset": features.dataset,
+        "image": features.images,
+        "text": features.texts,
+        "answer_text": features.answer_text,
+        **about.model_dump(include={"source", "fidelity", "why", "published", "faithful"}),
+    }
+
+
+def as_markdown(entries: Mapping[str, Entry]) -> str:
+    """The catalogue as a page: a table for each folder."""
+    parts = [_BEGINNING]
+    for group in dict.fromkeys(entry["group"] for entry in entries.values()):
+        rows = [
+            f"| `{name}` | {entry['what']} | {entry['fidelity'] or ''} "
+            f"| {_published(entry['published'])} |"
+            for name, entry in entries.items()
+            if entry["group"] == group
+        ]
+        parts.append("\n".join([f"## {group}", "", _HEAD, *rows, ""]))
+    return "\n".join(parts)
+
+
+def _published(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    one = Published(**found)
+    n = f", n = {one.n:,}" if one.n else ""
+    return f"{one.figure:.4f} ({one.split}{n})"
