@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from train.metrics.clustered import clustered_error, clustered_interval, student_t
+from train.metrics.clustered import clustered_error, clustered_interval, seeded_interval, student_t
 
 # 97.5 % points of tables (for example Abramowitz and Stegun, table 26.10)
 POINTS = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 7: 2.365, 10: 2.228, 30: 2.042, 120: 1.980}
@@ -56,3 +56,28 @@ def test_the_interval_of_many_is_the_normal_one_of_a_ratio() -> None:
 
 def test_one_cluster_has_no_error() -> None:
     assert math.isnan(clustered_error(np.array([0, 1]), np.array([7, 7])))
+
+
+@pytest.mark.parametrize(("paired", "seeds"), [(True, 3), (False, 3), (True, 8)])
+def test_intervals_over_seeds_and_images_cover(paired: bool, seeds: int) -> None:
+    """Simulated heads whose seeds differ as much as images do: 95 % or more, never far less."""
+    rng = np.random.default_rng(seeds + paired)
+    covered, repeats, images, questions = 0, 400, 60, 3
+    cluster = np.repeat(np.arange(images), questions)
+    for _ in range(repeats):
+        of_image = np.repeat(rng.normal(0, 0.3, images), questions)
+        of_question = rng.normal(0, 0.5, images * questions)
+        of_seed = rng.normal(0, 0.05, seeds)
+        values = 0.1 + of_seed[:, None] + of_image + of_question
+        values = values + rng.normal(0, 0.2, values.shape)
+        groups = [values.mean(axis=1)] if paired else [values.mean(axis=1), np.zeros(seeds)]
+        low, high = seeded_interval(values.mean(axis=0), cluster, groups)
+        covered += low <= 0.1 <= high
+    assert covered / repeats >= 0.93
+
+
+def test_one_seed_leaves_the_interval_over_images() -> None:
+    rng = np.random.default_rng(0)
+    values, cluster = rng.normal(size=30), np.repeat(np.arange(10), 3)
+    expected = clustered_interval(values, cluster)
+    assert seeded_interval(values, cluster, [np.array([0.1])]) == pytest.approx(expected)

@@ -221,7 +221,7 @@ def test_settings_that_differ_are_marked(page: Page) -> None:
 def test_two_runs_are_compared_question_by_question(page: Page, reported: Path) -> None:
     text = (reported / "runs" / "report.html").read_text()
     first, second = (reported / "runs" / row["run"] for row in rows(page, "together-figures"))
-    found = compare_accuracy(first, second, reported / "cache")
+    found = compare_accuracy([first], [second], reported / "cache")
     assert f"{found.difference:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f}" in text
 
 

@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from test_train_small_cache import build_cache, run_of, small_dataset
+from test_train_small_cache import QUIET, build_cache, run_of, small_dataset, write_experiment
 
 import vqa_cache
+from train.config.files import load_experiment
 from train.errors import TrainError
 from train.metrics import classification as metrics
 from train.runs.__main__ import command
-from train.runs.comparison import compare_accuracy
+from train.runs.comparison import compare_accuracy, find_group
 from train.runs.registry import Registry
+from train.trainer import train as train_run
 
 SNAPSHOTS = ("train.snapshot_every=1", "train.keep_last=3", "baselines=off")
 
@@ -91,6 +93,51 @@ def test_compare_shows_settings_curves_and_the_difference(runs: Path, cache: Pat
     assert back["low"] == pytest.approx(-accuracy["high"])
 
 
+def test_groups_of_seeds_are_compared_as_groups(tmp_path: Path, cache: Path) -> None:
+    runs = tmp_path / "runs"
+
+    def train(name: str, head: str, *overrides: str) -> None:
+        path = write_experiment(tmp_path, head=head).rename(tmp_path / f"{name}.toml")
+        experiment = load_experiment(str(path), ["baselines=off", "train.epochs=1", *overrides])
+        train_run(experiment, cache=cache, runs=runs, console=QUIET)
+
+    for seed in ("seed=0", "seed=1"):
+        train("one", 'name = "mlp"\nhidden = [8]', seed)
+        train("other", 'name = "linear"', seed)
+    shown = json.loads(invoke(runs, cache, "compare", "one", "other", "--json").stdout)
+    assert [len(shown[key]) for key in "ab"] == [2, 2]
+    assert "seed" not in shown["settings"]
+    accuracy = shown["accuracy"]
+    of = {
+        key: [
+            json.loads((runs / run / "result.json").read_text())["metrics"]["test"]["accuracy"]
+            for run in shown[key]
+        ]
+        for key in "ab"
+    }
+    assert accuracy["a"] == pytest.approx(np.mean(of["a"]))
+    assert accuracy["difference"] == pytest.approx(np.mean(of["b"]) - np.mean(of["a"]))
+    assert (accuracy["seeds_a"], accuracy["seeds_b"]) == ([0, 1], [0, 1])
+    text = invoke(runs, cache, "compare", "one", "other").stdout
+    assert "seeds A 0, 1, B 0, 1, judged in pairs" in text
+    train("one", 'name = "mlp"\nhidden = [8]', "seed=5", "optimizer.lr=1e-4")
+    with pytest.raises(
+        TrainError, match=r"'one' means 3 finished runs that differ in optimizer.lr"
+    ):
+        find_group(Registry.open(runs), "one")
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_no_group(
+    runs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefix = ids(runs)[0].partition("-")[0]
+    where = ("--runs", runs, "--cache", cache)
+    [line] = errors_of(monkeypatch, capsys, "compare", prefix, prefix, *where)
+    assert f"{prefix!r} means 2 finished runs that differ in " in line
+    assert "head.name" in line
+    assert line.endswith("type more of the id")
+
+
 def test_the_selection_part_can_be_compared_although_train_holds_it(
     runs: Path, cache: Path
 ) -> None:
@@ -111,7 +158,7 @@ def test_one_rule_for_both_whatever_other_means_to_each(tmp_path: Path, cache: P
     }
     texts = vqa_cache.open(cache).examples("tiny/test").set_index("question_id")["answer"]
     for a, b in itertools.permutations(of, 2):
-        found = compare_accuracy(of[a], of[b], cache)
+        found = compare_accuracy([of[a]], [of[b]], cache)
         assert found.n == 60
         assert found.rule == "right where the text is that of the majority answer"
         for side, name in ((found.a, a), (found.b, b)):
@@ -122,7 +169,7 @@ def test_one_rule_for_both_whatever_other_means_to_each(tmp_path: Path, cache: P
         name: json.loads((run / "result.json").read_text())["metrics"]["test"]["accuracy"]
         for name, run in of.items()
     }
-    assert recorded["class"] > compare_accuracy(of["class"], of["wrong"], cache).a
+    assert recorded["class"] > compare_accuracy([of["class"]], [of["wrong"]], cache).a
 
 
 def test_normalised_answers_are_compared_normalised(tmp_path: Path, cache: Path) -> None:
@@ -135,7 +182,7 @@ def test_normalised_answers_are_compared_normalised(tmp_path: Path, cache: Path)
         run_of(tmp_path, tmp_path / "cache", f"answers.normalise={how}", *SNAPSHOTS)
         for how in ("none", "vqa")
     )
-    found = compare_accuracy(plain, normalised, tmp_path / "cache")
+    found = compare_accuracy([plain], [normalised], tmp_path / "cache")
     assert found.rule.endswith("both normalised")
     for run, value in ((plain, found.a), (normalised, found.b)):
         recorded = json.loads((run / "result.json").read_text())["metrics"]["test"]["accuracy"]
@@ -145,7 +192,7 @@ def test_normalised_answers_are_compared_normalised(tmp_path: Path, cache: Path)
 def test_questions_that_a_model_did_not_answer_are_not_judged(tmp_path: Path) -> None:
     build_cache(tmp_path / "cache", replace(small_dataset(), broken={1002: "failed"}))
     both = [run_of(tmp_path, tmp_path / "cache", f"seed={n}", *SNAPSHOTS) for n in (0, 1)]
-    found = compare_accuracy(*both, tmp_path / "cache")
+    found = compare_accuracy([both[0]], [both[1]], tmp_path / "cache")
     assert (found.n, found.images) == (55, 11)
 
 
@@ -153,12 +200,12 @@ def test_an_interval_needs_two_images(tmp_path: Path) -> None:
     build_cache(tmp_path / "cache", small_dataset(test=1))
     both = [run_of(tmp_path, tmp_path / "cache", f"seed={n}", *SNAPSHOTS) for n in (0, 1)]
     with pytest.raises(TrainError, match=r"test: all 5 questions are of one image; expected 2"):
-        compare_accuracy(*both, tmp_path / "cache")
+        compare_accuracy([both[0]], [both[1]], tmp_path / "cache")
 
 
 def test_a_run_and_its_copy_do_not_differ(runs: Path, cache: Path) -> None:
     a, _ = ids(runs)
-    found = compare_accuracy(runs / a, runs / a, cache)
+    found = compare_accuracy([runs / a], [runs / a], cache)
     assert (found.difference, found.low, found.high) == (0, 0, 0)
 
 
@@ -167,19 +214,19 @@ def test_different_questions_are_refused(runs: Path, cache: Path, tmp_path: Path
     path = runs / b / "predictions.test.json"
     path.write_text(json.dumps(json.loads(path.read_text())[1:]))
     with pytest.raises(TrainError) as error:
-        compare_accuracy(runs / a, runs / b, cache)
+        compare_accuracy([runs / a], [runs / b], cache)
     assert str(error.value).startswith(
         f"different question sets: test has 60 questions in {a}, 59 in {b}, 59 of them the same"
     )
     with pytest.raises(TrainError, match=r"no predictions for split 'dev'; it has: test, val"):
-        compare_accuracy(runs / a, runs / b, cache, split="dev")
+        compare_accuracy([runs / a], [runs / b], cache, split="dev")
     result = runs / b / "result.json"
     result.write_text(result.read_text().replace('"dataset": "tiny"', '"dataset": "big"'))
     with pytest.raises(TrainError, match=rf"different question sets: {a} is on tiny, {b} on big"):
-        compare_accuracy(runs / a, runs / b, cache)
+        compare_accuracy([runs / a], [runs / b], cache)
     result.unlink()
     with pytest.raises(TrainError, match=f"{b} is not finished: no predictions to compare"):
-        compare_accuracy(runs / a, runs / b, cache)
+        compare_accuracy([runs / a], [runs / b], cache)
 
 
 def test_runs_that_cannot_be_judged_have_settings_and_curves(
@@ -203,7 +250,7 @@ def test_a_cache_with_other_answers_is_refused(runs: Path, tmp_path: Path) -> No
     build_cache(tmp_path / "other", dataset)
     a, b = ids(runs)
     with pytest.raises(TrainError, match=r"by the answers of this cache; expected the cache that"):
-        compare_accuracy(runs / a, runs / b, tmp_path / "other")
+        compare_accuracy([runs / a], [runs / b], tmp_path / "other")
 
 
 # ---------------------------------------------------------------- validate

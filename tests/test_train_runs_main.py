@@ -113,7 +113,8 @@ def test_ls_is_plain_where_it_is_no_terminal(runs: Path) -> None:
     done = invoke(runs, "ls", "--sort", "seed", "--show", "optimizer.lr")
     lines = done.stdout.splitlines()
     assert len(lines) == 8
-    columns = ["run", "status", "seed", "metrics.val.accuracy", "metrics.test.accuracy"]
+    columns = ["run", "status", "features.dataset", "seed"]
+    columns += ["metrics.val.accuracy", "metrics.test.accuracy"]
     assert lines[0].split() == [*columns, "optimizer.lr"]
     assert not re.search(r"[^\n -~]", done.stdout), "no frames, no colours"
 
@@ -170,9 +171,24 @@ def test_show_takes_a_path_an_id_or_a_prefix(runs: Path) -> None:
     shown = json.loads(invoke(runs, "show", run.name, "--json").stdout)
     assert shown["values"]["head.name"] in ("linear", "mlp", "cosine")
     assert len(shown["metrics"]) == 6
-    text = invoke(runs, "show", run.name).stdout
+    text = invoke(runs, "show", run.name, "--all").stdout
     assert f"path: {run}" in text
+    assert re.search(r"^began: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d$", text, re.MULTILINE)
     assert re.search(r"^epoch +step +part +accuracy +cross_entropy$", text, re.MULTILINE)
+
+
+def test_show_tells_the_main_things_on_one_screen(runs: Path) -> None:
+    run = next(path for path in runs.iterdir() if path.name.startswith("made"))
+    values = json.loads(invoke(runs, "show", run.name, "--json").stdout)["values"]
+    lines = invoke(runs, "show", run.name[:12]).stdout.splitlines()
+    assert len(lines) < 25
+    assert lines[0] == f"{run.name}: finished"
+    assert re.fullmatch(r"began \d{4}-\d\d-\d\d \d\d:\d\d:\d\d, \d+ min \d\d s", lines[1])
+    told = "\n".join(lines)
+    assert re.search(rf"^head.name +{values['head.name']}$", told, re.MULTILINE)
+    accuracy = values["metrics.val.accuracy"]
+    assert re.search(rf"^val +{accuracy:.4f} ± ", told, re.MULTILINE)
+    assert lines[-1] == "every setting, figure and snapshot: --all"
 
 
 def test_show_names_what_it_does_not_find(
@@ -201,7 +217,12 @@ def test_show_of_a_sweep_has_its_best_trials(runs: Path) -> None:
         for n in range(12)
     ]
     (sweep / "trials.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    text = invoke(runs, "show", "lr-sweep").stdout
+    text = invoke(runs, "show", "lr-sw").stdout
+    listed = json.loads(invoke(runs, "ls", "--json").stdout)["sweeps"]
+    finished = [row["value"] for row in rows if row["status"] == "finished"]
+    assert listed == [{"sweep": "lr-sweep", "trials": len(finished), "best": max(finished)}]
+    assert re.search(r"^lr-sweep +\d+ +0\.\d+$", invoke(runs, "ls").stdout, re.MULTILINE)
+    assert json.loads(invoke(runs, "ls", "--where", "seed=0", "--json").stdout)["sweeps"] == []
     assert "12 trials; the 10 with the highest values:" in text
     assert text.splitlines()[-10].split() == ["11", "0.55", "1.1"]
     shown = json.loads(invoke(runs, "show", str(sweep), "--json").stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,36 @@ def clustered_interval(
     2008, doi:10.1162/rest.90.3.414)."""
     half = student_t(len(np.unique(cluster)) - 1) * clustered_error(values, cluster)
     mean = float(values.mean())
+    return mean - half, mean + half
+
+
+def seeded_interval(
+    difference: npt.NDArray[np.float64],
+    cluster: npt.NDArray[np.int64],
+    seeds: Sequence[npt.NDArray[np.float64]],
+) -> tuple[float, float]:
+    """95 % interval of a mean over questions and seeds: that of the mean over seeds, widened by how
+    much seeds differ.
+
+    The two variances add up, with the degrees of freedom of Satterthwaite (1946,
+    doi:10.2307/3002019), rounded down. What a seed does to single questions stands in both, so with
+    few images it is wide rather than narrow.
+
+    Args:
+        difference: [n], of each question, the mean over seeds.
+        cluster: int64 [n], see `clustered_error`.
+        seeds: independent groups of figures, each [k], whose means make the mean; groups of one are
+            taken as known.
+    """
+    parts = [(clustered_error(difference, cluster) ** 2, len(np.unique(cluster)) - 1)]
+    parts += [
+        (float(np.var(one, ddof=1)) / len(one), len(one) - 1) for one in seeds if len(one) > 1
+    ]
+    total = sum(variance for variance, _ in parts)
+    spread = sum(variance**2 / degrees for variance, degrees in parts)
+    degrees = max(1, int(total**2 / spread)) if spread > 0 else parts[0][1]
+    half = student_t(degrees) * math.sqrt(total)
+    mean = float(difference.mean())
     return mean - half, mean + half
 
 

@@ -216,7 +216,7 @@ def _differences(runs: Sequence[ReportedRun], cache: Path) -> list[str]:
     for other in runs[1:]:
         try:
             split = first.split if first.split == other.split else None
-            found = compare_accuracy(first.path, other.path, cache, split=split)
+            found = compare_accuracy([first.path], [other.path], cache, split=split)
         except (TrainError, vqa_cache.CacheError) as error:
             lines.append(f"{other.name} cannot be compared with {first.name}: {error}")
             continue

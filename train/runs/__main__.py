@@ -27,7 +27,7 @@ from train.runs.tabular import print_curves, print_json, print_rows, text_of
 from vqa_cache.system.commands import Group
 
 RUNS = "train.runs"  # in a command's context: the folder it looks at
-ALWAYS = ("run", "status", "seed")
+ALWAYS = ("run", "status", "features.dataset", "seed")
 HEADLINES = tuple(f"metrics.{split}.accuracy" for split in ("val", "held_out", "test"))
 
 
@@ -78,7 +78,9 @@ def ls(
     runs: Path,
 ) -> None:
     """List runs: by any key of a config or a result, such as head.name, optimizer.lr,
-    metrics.val.accuracy, status."""
+    metrics.val.accuracy, status. Without --where sweeps follow."""
+    from train.runs.details import list_sweeps
+
     registry = opened(runs)
     conditions = [parse_condition(text) for text in where]
     key = sort.removeprefix("-") if sort else None
@@ -90,29 +92,38 @@ def ls(
     rows = select_runs(
         registry, where=conditions, sort=key, reverse=reverse, show=columns, limit=limit
     )
+    sweeps = [] if where else list_sweeps(registry)
     if as_json:
-        print_json({"runs": rows})
-    else:
-        print_rows(rows, columns)
+        print_json({"runs": rows, "sweeps": sweeps})
+        return
+    print_rows(rows, columns)
+    if sweeps:
+        click.echo()
+        print_rows(sweeps, list(sweeps[0]))
 
 
 @command.command()
 @click.argument("run")
+@click.option("--all", "everything", is_flag=True, help="Every setting, figure and snapshot.")
 @json_option
 @runs_option
-def show(run: str, as_json: bool, runs: Path) -> None:
-    """Tell all about one RUN, or about a sweep."""
-    from train.runs.details import describe_run, describe_sweep, print_run, print_sweep
+def show(run: str, everything: bool, as_json: bool, runs: Path) -> None:
+    """Tell about one RUN, or about a sweep; the beginning of its id is enough."""
+    from train.runs.details import describe_run, describe_sweep, find_sweep
+    from train.runs.shown import print_details, print_summary, print_sweep
 
     registry = opened(runs)
-    sweep = describe_sweep(registry, run)
-    described = sweep or describe_run(registry, find_run(registry, run))
+    sweep = find_sweep(registry, run)
+    found = describe_sweep(registry, sweep) if sweep else None
+    described = found or describe_run(registry, find_run(registry, run))
     if as_json:
         print_json(described)
-    elif sweep:
-        print_sweep(sweep)
+    elif found:
+        print_sweep(found)
+    elif everything:
+        print_details(described)
     else:
-        print_run(described)
+        print_summary(described)
 
 
 @command.command()
@@ -124,37 +135,38 @@ def show(run: str, as_json: bool, runs: Path) -> None:
 @runs_option
 def compare(a: str, b: str, split: str | None, as_json: bool, cache: Path, runs: Path) -> None:
     """Settings in which A and B differ, their curves, and the difference in accuracy (B - A)
-    with its 95 % interval, clustered by image."""
-    from train.runs.comparison import FEW_IMAGES, compare_accuracy, curves, differing_settings
+    with its 95 % interval, clustered by image.
+
+    A and B are runs, or experiments: then their finished runs, which differ in seed alone, are
+    compared as groups, and the interval takes in how much seeds differ.
+    """
+    from train.runs.comparison import compare_accuracy, curves, differing_settings, find_group
+    from train.runs.shown import print_difference
 
     registry = opened(runs)
-    a, b = find_run(registry, a), find_run(registry, b)
-    settings = differing_settings(registry, a, b)
-    both = [curves(registry, run) for run in (a, b)]
+    groups = [find_group(registry, name) for name in (a, b)]
+    settings = differing_settings(registry, *groups)
+    both = [curves(registry, group) for group in groups]
+    paths = [[runs / run for run in group] for group in groups]
     if as_json:
         print_json(
             {
-                "a": a,
-                "b": b,
+                "a": groups[0],
+                "b": groups[1],
                 "settings": settings,
                 "curves": [{f"{p}.{n}": v for (p, n), v in each.items()} for each in both],
-                "accuracy": asdict(compare_accuracy(runs / a, runs / b, cache, split=split)),
+                "accuracy": asdict(compare_accuracy(paths[0], paths[1], cache, split=split)),
             }
         )
         return
-    click.echo(f"A  {a}\nB  {b}\n")
+    for label, group in zip("AB", groups, strict=True):
+        click.echo(f"{label}  {', '.join(group)}")
+    click.echo()
     rows = [{"setting": key, "A": x, "B": y} for key, (x, y) in settings.items()]
     print_rows(rows, ["setting", "A", "B"])
     print_curves(both)
     # last: runs that cannot be judged have settings and curves all the same
-    d = compare_accuracy(runs / a, runs / b, cache, split=split)
-    click.echo(f"\n{d.split} accuracy  A {d.a:.4f}  B {d.b:.4f}")
-    click.echo(
-        f"B - A  {d.difference:+.4f}, 95% interval {d.low:+.4f} to {d.high:+.4f}, "
-        f"n {d.n:,} questions of {d.images:,} images, clustered by image; {d.rule}"
-    )
-    if d.images < FEW_IMAGES:
-        click.echo(f"with fewer than {FEW_IMAGES} images the interval itself is rough")
+    print_difference(compare_accuracy(paths[0], paths[1], cache, split=split))
 
 
 @command.command()

@@ -14,10 +14,8 @@ import click
 from train.errors import TrainError
 from train.runs.database import is_damage
 from train.runs.registry import Registry
-from train.runs.tabular import print_rows
 from vqa_cache.system.durable import write_file
 
-_SHOWN = 10  # evaluated epochs, trials
 _READING = (
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,
@@ -49,32 +47,39 @@ def describe_run(registry: Registry, run: str) -> dict[str, Any]:
     }
 
 
-def print_run(described: dict[str, Any]) -> None:
-    """For a person: the newest evaluated epochs alone."""
-    for name, value in described.items():
-        if value is not None and not isinstance(value, dict | list):
-            click.echo(f"{name}: {value}")
-    click.echo()
-    print_rows([{"key": k, "value": v} for k, v in described["values"].items()], ["key", "value"])
-    if described["metrics"]:
-        click.echo()
-        wide: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for point in described["metrics"]:
-            key = (point["step"], point["part"])
-            first = {name: point[name] for name in ("epoch", "step", "part")}
-            wide.setdefault(key, first)[point["name"]] = point["value"]
-        rows = list(wide.values())[-_SHOWN:]
-        print_rows(rows, list(dict.fromkeys(name for row in rows for name in row)))
-    if described["snapshots"]:
-        click.echo()
-        rows = [item | {"validated": bool(item["validated"])} for item in described["snapshots"]]
-        print_rows(rows, ["name", "step", "epoch", "validated"])
+def list_sweeps(registry: Registry) -> list[dict[str, Any]]:
+    """Every sweep by id: how many trials it has finished, and the highest value of one."""
+    query = (
+        "SELECT s.sweep, count(t.trial) AS trials, max(t.value) AS best FROM sweeps s"
+        " LEFT JOIN trials t ON t.sweep = s.id AND t.status = 'finished'"
+        " GROUP BY s.id ORDER BY s.sweep"
+    )
+    return [dict(row) for row in registry.db.execute(query)]
+
+
+def find_sweep(registry: Registry, text: str) -> str | None:
+    """The sweep that a path, an id or the unique beginning of one means; None where it means a run,
+    or nothing. Raises TrainError where it means several sweeps and no run."""
+    name = Path(text).name
+    names = [row["sweep"] for row in list_sweeps(registry)]
+    if name in names:
+        return name
+    found = [sweep for sweep in names if sweep.startswith(text)]
+    if (
+        not found
+        or registry.db.execute(
+            "SELECT 1 FROM runs WHERE run LIKE ? || '%' LIMIT 1", [text]
+        ).fetchone()
+    ):
+        return None
+    if len(found) > 1:
+        raise TrainError(f"{text!r} means several sweeps: {', '.join(found)}; type more of the id")
+    return found[0]
 
 
 def describe_sweep(registry: Registry, name: str) -> dict[str, Any] | None:
     """A sweep's settings and trials; None where no sweep has this id."""
-    query = "SELECT * FROM sweeps WHERE sweep = ?"
-    row = registry.db.execute(query, [Path(name).name]).fetchone()
+    row = registry.db.execute("SELECT * FROM sweeps WHERE sweep = ?", [name]).fetchone()
     if row is None:
         return None
     trials = registry.db.execute(
@@ -90,20 +95,6 @@ def describe_sweep(registry: Registry, name: str) -> dict[str, Any] | None:
             for t in trials
         ],
     }
-
-
-def print_sweep(described: dict[str, Any]) -> None:
-    """For a person: the trials with the highest values."""
-    trials = described["trials"]
-    click.echo(f"sweep: {described['sweep']}\npath: {described['path']}\n")
-    settings = [{"key": key, "value": value} for key, value in described["settings"].items()]
-    print_rows(settings, ["key", "value"])
-    done = sorted(
-        (t for t in trials if isinstance(t["value"], int | float)), key=lambda t: -t["value"]
-    )
-    click.echo(f"\n{len(trials)} trials; the {min(_SHOWN, len(done))} with the highest values:")
-    rows = [{"trial": t["trial"], "value": t["value"], **t["params"]} for t in done[:_SHOWN]]
-    print_rows(rows, list(dict.fromkeys(["trial", "value", *(key for r in rows for key in r)])))
 
 
 def write_csv(registry: Registry, file: str) -> int:

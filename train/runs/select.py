@@ -147,23 +147,32 @@ def find_run(registry: Registry, text: str) -> str:
     Raises:
         TrainError: none or several.
     """
+    found = named_runs(registry, text)
+    if len(found) == 1:
+        return found[0]
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    raise TrainError(
+        f"{text!r} means several runs: {', '.join(found[:_NAMED])}{more}; type more of the id"
+    )
+
+
+def named_runs(registry: Registry, text: str) -> list[str]:
+    """The runs that a path, an id, an experiment's name or the beginning of an id means, by id.
+    Raises TrainError where there is none."""
     path = Path(text)
     if (path / CONFIG).is_file() or (path / IDENTITY).is_file():
         if path.resolve().parent != registry.runs.resolve():
             raise TrainError(f"{path} is not in {registry.runs}; name its folder with --runs")
-        return path.resolve().name
-    names = [row[0] for row in registry.db.execute("SELECT run FROM runs ORDER BY run")]
+        return [path.resolve().name]
+    rows = registry.db.execute("SELECT run, experiment FROM runs ORDER BY run").fetchall()
+    names = [row[0] for row in rows]
     if text in names:
-        return text
-    found = [name for name in names if name.startswith(text)]
-    if len(found) == 1:
-        return found[0]
+        return [text]
+    found = [run for run, experiment in rows if experiment == text]
+    found = found or [name for name in names if name.startswith(text)]
     if not found:
         raise TrainError(
             f"no run {text!r} in {registry.runs}{did_you_mean(text, names)}; "
             f"`{shown_command('ls', registry.runs)}` lists them"
         )
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    raise TrainError(
-        f"{text!r} means several runs: {', '.join(found[:_NAMED])}{more}; type more of the id"
-    )
+    return found
