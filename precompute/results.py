@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from precompute.errors import PrecomputeError
 from precompute.plan import Plan, make_plan
 from vqa_cache.arrays import check_files
-from vqa_cache.remedy import remedy
+from vqa_cache.commit import cache_root
+from vqa_cache.remedy import cache_option, remedy
+from vqa_cache.system.lines import one_line
 from vqa_cache.table import Table
+
+_NAMED = 5  # failures
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,7 @@ class TableResult:
     Attributes:
         encoded: items that were there at the end and not at the beginning; several runs at once
             share them.
+        failures: some of the items that have no row, and why, as their source is called.
     """
 
     table: str
@@ -28,6 +35,7 @@ class TableResult:
     failed: int
     repaired: int
     truncated: int
+    failures: tuple[str, ...] = ()
 
     def told(self, table: Table) -> Iterator[str]:
         """Lines for people."""
@@ -37,6 +45,11 @@ class TableResult:
             f"{self.table}: {self.encoded:,} encoded, {self.present:,} of {self.wanted:,} "
             f"were there{failed}{repaired}"
         )
+        yield from (f"  {failure}" for failure in self.failures)
+        if self.failed > len(self.failures):
+            words = ["vqa-cache", "info", table.name, *cache_option(cache_root(table.folder))]
+            more = self.failed - len(self.failures)
+            yield f"  and {more:,} more; all of them: {shlex.join(words)}"
         if self.truncated:
             made = table.record.identity.preprocessing
             longest = made.get("max_length", made.get("context_length"))
@@ -47,9 +60,9 @@ class TableResult:
             )
 
 
-def result_of(table: Table, wanted: Iterable[bytes], plan: Plan, repaired: int) -> TableResult:
-    """What became of a plan."""
-    wanted = list(wanted)
+def result_of(table: Table, wanted: Mapping[bytes, str], plan: Plan, repaired: int) -> TableResult:
+    """What became of a plan for wanted keys, key -> image path or text."""
+    failed = ((key, why) for key, why in table.failed.items() if key in wanted)
     final = make_plan(table, wanted, retry_failed=False)
     return TableResult(
         table.name,
@@ -59,6 +72,7 @@ def result_of(table: Table, wanted: Iterable[bytes], plan: Plan, repaired: int) 
         failed=final.failed,
         repaired=repaired,
         truncated=sum(record.truncated for record in table.shards),
+        failures=tuple(f"{one_line(wanted[key])}: {why}" for key, why in islice(failed, _NAMED)),
     )
 
 

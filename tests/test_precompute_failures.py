@@ -107,7 +107,10 @@ def test_an_unreadable_image(
     assert key == image_key(path)
     assert str(stage1.data) not in why
     told_by = stage1._warm("info", "--cache", stage1.cache, "--json", module="vqa_cache")
-    assert json.loads(told_by.stdout)[0]["failed"] == {key.hex(): why}
+    assert json.loads(told_by.stdout)[0]["failed"] == [
+        {"key": key.hex(), "item": f"image images/{name} of jsonl/test", "error": why}
+    ]
+    assert f"  {path}: {why}" in said
     assert stage1.problems() == []
     # recorded, so not tried again, and nothing raises any more
     assert "0 encoded, 7 of 8 were there, 1 failed" in stage1.ok()

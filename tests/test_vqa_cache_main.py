@@ -53,11 +53,11 @@ def test_info(root: Path) -> None:
     result = run("info", "layer2", "--cache", root)
     assert result.exit_code == 0
     failed = numbered_keys(2)[1].hex()
-    assert f'failed: {{"{failed}": "truncated [1/2]"}}' in result.stdout
+    assert f"failed: 1\n    {failed}: truncated [1/2]" in result.stdout  # of no split
     assert "precision: fp32" in result.stdout
     assert "text/" not in result.stdout
     [described] = json.loads(run("info", "layer2", "--cache", root, "--json").stdout)
-    assert described["failed"] == {failed: "truncated [1/2]"}
+    assert described["failed"] == [{"key": failed, "item": None, "error": "truncated [1/2]"}]
     assert described["row_shape"] == [4]
     assert "rows" not in described["canaries"]
     assert described["identity"]["tap"] == "layer2"

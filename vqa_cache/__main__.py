@@ -27,6 +27,7 @@ from vqa_cache.tools.exporting import export_table
 from vqa_cache.tools.foreign import BOXES, FORMATS
 from vqa_cache.tools.garbage import find_garbage
 from vqa_cache.tools.importing import KEY_BY, collect, import_table, key_function, open_sources
+from vqa_cache.tools.item_names import item_names
 from vqa_cache.tools.stores import is_store, local_path, mirror, place_of
 from vqa_cache.tools.transfer import copy_split, copy_table, copy_thumbnails
 from vqa_cache.tools.verify import verify
@@ -98,7 +99,11 @@ def info(table: str | None, cache: Path, as_json: bool) -> None:
     for item in described:
         click.echo(item["name"])
         for name, value in item.items():
-            if name != "name":
+            if name == "failed":
+                click.echo(f"  failed: {len(value):,}")
+                for one in value:
+                    click.echo(f"    {one_line(one['item'] or one['key'])}: {one['error']}")
+            elif name != "name":
                 text = json.dumps(value) if isinstance(value, dict | list) else value
                 click.echo(f"  {name}: {text}")
 
@@ -108,12 +113,16 @@ def _describe(cache: Cache, name: str) -> dict[str, Any]:
     record = table.record
     said = record.as_json()
     canaries = {key: value for key, value in said["canaries"].items() if key != "rows"}
+    names = item_names(cache, table.failed)
     return {
         "name": table.name,
         "rows": len(table),
         "bytes": table.stored_bytes,
         "shards": len(table.shards),
-        "failed": {key.hex(): why for key, why in table.failed.items()},
+        "failed": [
+            {"key": key.hex(), "item": names.get(key), "error": why}
+            for key, why in table.failed.items()
+        ],
         "truncated": sum(record.truncated for record in table.shards),
         "specs": [spec_text(spec) for spec in table.specs()],
         **({"tokens": table.stored_bytes // table.row_bytes} if table.ragged else {}),
