@@ -20,7 +20,7 @@ ALLOWED = {
     "precompute": {"precompute", "data", "vqa_cache"},
     "train": {"train", "vqa_cache", "data.answers"},
 }
-PREDICT = Path("train/predict.py")  # answers about a new image, so it loads an encoder
+PREDICT = Path("train/predict/encoding.py")  # answers about a new image, so it loads an encoder
 
 
 def imported(path: Path) -> Iterator[tuple[int, str, bool]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from train.errors import TrainError
 from train.heads.cosine import CosineHead
 from train.heads.linear import LinearHead
 from train.heads.mlp import MlpHead
-from train.layers.answer_vectors import pairwise_cosines, prepare
+from train.layers.answer_vectors import Preparation, pairwise_cosines, prepare
 from train.losses.cross_entropy import CrossEntropy
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -204,6 +204,22 @@ def test_zscore_by_hand() -> None:
     root = math.sqrt(0.5)
     expected = torch.tensor([[-root, -root], [1.0, 0.0], [0.0, 1.0]])
     assert torch.allclose(prepare(vectors, "zscore"), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", get_args(Preparation))
+def test_others_are_prepared_with_the_statistics_of_the_trained_ones(how: Any) -> None:
+    """Each row as it would be among them: alone it has no mean and no deviation of its own."""
+    trained = narrow_cone()
+    whole = prepare(trained, how)
+    for some in (trained[7:9], trained[3:4]):
+        expected = whole[7:9] if len(some) == 2 else whole[3:4]
+        assert torch.allclose(prepare(some, how, like=trained), expected, atol=1e-5)
+
+
+def test_a_head_with_a_bias_for_each_answer_is_offered_no_others() -> None:
+    head = CosineHead(4, 60, narrow_cone(), hidden=[8], answer_bias=True)
+    with pytest.raises(ValueError, match="a bias was learned for each answer"):
+        head.offer(narrow_cone()[:2], narrow_cone())
 
 
 def test_whitened_directions_are_uncorrelated() -> None:

@@ -3,6 +3,7 @@
     import train
     run = train.load("runs/cosine_answers-0123456789ab")
     run.config, run.result
+    run.predict("kitchen.jpg", "what is on the table?")
 
 Nothing heavy is imported here: torch and the cache are imported where they are needed.
 """
@@ -13,16 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from train.runs.folder import Run
+    from train.predict.predictor import TrainedRun
 
 __all__ = ["load"]
 
 
-def load(path: str | Path) -> Run:
-    """A finished run: `.config` (as resolved) and `.result` (of `result.json`).
+def load(path: str | Path) -> TrainedRun:
+    """A finished run: `.config` (as resolved), `.result` (of `result.json`), and `.predict`, which
+    answers questions about new images.
 
     Raises train.errors.TrainError when the folder holds no finished run.
     """
-    from train.runs.folder import load_run
+    from train.predict.predictor import load_trained
 
-    return load_run(Path(path))
+    return load_trained(Path(path))

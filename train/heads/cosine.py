@@ -47,9 +47,25 @@ class CosineHead(MlpHead):
                 f"expected [{num_answers}, width], a row for every answer"
             )
         super().__init__(in_features, answer_vectors.shape[1], **layers)
+        self.preparation = answers
         self.register_buffer("answers", prepare(answer_vectors, answers))
         self.log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE)) if scaled else None
         self.answer_bias = nn.Parameter(torch.zeros(num_answers)) if answer_bias else None
+
+    def offer(self, vectors: torch.Tensor, trained: torch.Tensor) -> None:
+        """Choose among other answers from now on.
+
+        Args:
+            vectors: theirs, [others, width]; trained: those that the head was made with.
+
+        Raises:
+            ValueError: a bias was learned for each answer, which others have none of.
+        """
+        if self.answer_bias is not None:
+            raise ValueError(
+                "answer_bias = true: a bias was learned for each answer, and new answers have none"
+            )
+        self.answers = prepare(vectors, self.preparation, trained).to(self.answers.device)
 
     def forward(self, fused: torch.Tensor) -> torch.Tensor:
         predicted = functional.normalize(super().forward(fused).float(), dim=-1)

@@ -13,10 +13,13 @@ import torch
 from torch.nn import functional
 
 Preparation = Literal["centre", "whiten", "zscore", "none", "zscore_long", "l2_over_answers"]
+_LENGTH_FLOOR = 1e-12
 _EIGENVALUE_FLOOR = 1e-6  # of the largest; keeps directions without variance from blowing up
 
 
-def prepare(vectors: torch.Tensor, how: Preparation) -> torch.Tensor:
+def prepare(
+    vectors: torch.Tensor, how: Preparation, like: torch.Tensor | None = None
+) -> torch.Tensor:
     """Answer vectors [answers, width] -> float32 [answers, width], each row of length 1.
 
     centre subtracts the mean row; zscore also divides each dimension by its (unbiased) standard
@@ -25,22 +28,29 @@ def prepare(vectors: torch.Tensor, how: Preparation) -> torch.Tensor:
     them, about sqrt(width) long, which acts as a scale on the cosines; l2_over_answers, its
     mistake, gives each dimension length 1 over the answers instead of each answer over its
     dimensions.
+
+    Args:
+        like: rows whose statistics are applied, [others, width]; None takes the given ones.
+
     Raises ValueError where whitening has no more answers than dimensions.
     """
     exact = vectors.double()
+    others = exact if like is None else like.double()
     if how == "l2_over_answers":
-        return functional.normalize(exact, dim=0).float()
+        return (exact / others.norm(dim=0).clamp_min(_LENGTH_FLOOR)).float()
     if how != "none":
-        exact = exact - exact.mean(dim=0)
-    if how in ("zscore", "zscore_long") and len(exact) > 1:
-        deviation = exact.std(dim=0)
+        mean = others.mean(dim=0)
+        exact, others = exact - mean, others - mean
+    if how in ("zscore", "zscore_long") and len(others) > 1:
+        deviation = others.std(dim=0)
         exact = exact / torch.where(deviation > 0, deviation, torch.ones_like(deviation))
     if how == "whiten":
-        exact = _whiten(exact)
+        exact = exact @ _whitening(others)
     return (exact if how == "zscore_long" else functional.normalize(exact, dim=1)).float()
 
 
-def _whiten(centred: torch.Tensor) -> torch.Tensor:
+def _whitening(centred: torch.Tensor) -> torch.Tensor:
+    """The matrix that makes the covariance of these rows the identity."""
     answers, width = centred.shape
     if answers <= width:
         raise ValueError(
@@ -49,8 +59,8 @@ def _whiten(centred: torch.Tensor) -> torch.Tensor:
         )
     values, directions = torch.linalg.eigh(centred.T @ centred / (answers - 1))
     kept = values.clamp_min(float(values[-1]) * _EIGENVALUE_FLOOR)
-    whitened: torch.Tensor = centred @ directions / kept.sqrt()
-    return whitened
+    whitening: torch.Tensor = directions / kept.sqrt()
+    return whitening
 
 
 def pairwise_cosines(vectors: torch.Tensor, how: Preparation = "none") -> dict[str, float]:
