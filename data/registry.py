@@ -42,18 +42,39 @@ def open_dataset(name: str, root: str | Path | None = None) -> Dataset:
 
     Without `root`, easy_vqa reads its installed package and every other dataset `datasets/<name>`.
     A folder of one's own data, in one of the formats OWN, is a dataset of any name. Raises
-    DatasetError for an unknown name, listing the known ones.
+    DatasetError for an unknown name, listing the known ones. `datasets/<name>.toml` is a view of
+    another dataset (`data.view`).
     """
     if name not in DATASETS:
+        view = view_file(name)
+        if view.is_file():
+            return _view(view, root)
         folder = Path("datasets") / name if root is None else Path(root)
         for own in OWN:
             if folder.is_dir() and (dataset := _adapter(own, folder)).splits():
                 return dataset
         raise DatasetError(
             f"unknown dataset {name!r}; known: {', '.join(sorted(DATASETS))}, or a folder "
-            f"{folder} with your own <split>.jsonl files (or csv, parquet, webdataset)"
+            f"{folder} with your own <split>.jsonl files (or csv, parquet, webdataset), or a view "
+            f"{view}"
         )
     return _adapter(name, root)
+
+
+def view_file(name: str) -> Path:
+    """Where a view of that name would be."""
+    return Path("datasets") / f"{name}.toml"
+
+
+def _view(path: Path, root: str | Path | None) -> Dataset:
+    from data.view import View, read_view
+
+    settings = read_view(path)
+    if settings["from"] not in DATASETS:
+        raise DatasetError(
+            f"{path}: from = {settings['from']!r}; known: {', '.join(sorted(DATASETS))}"
+        )
+    return View(path, _adapter(settings["from"], root or settings["root"]), settings)
 
 
 def _adapter(name: str, root: str | Path | None) -> Dataset:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from data.example import DatasetError
-from data.registry import DATASETS, OWN
+from data.registry import DATASETS, OWN, view_file
 from precompute.cores import usable_cores
 from precompute.errors import PrecomputeError
 from precompute.estimate import estimate
@@ -139,7 +139,7 @@ def _request(options: dict[str, Any]) -> Request:
 def dataset_name(given: str | None, dataset: str, root: str | None) -> str:
     """What the cache calls a dataset: the given name, of one's own data its folder's, otherwise
     the dataset's. Raises PrecomputeError where it cannot be typed in an experiment."""
-    own = dataset not in DATASETS or dataset in OWN
+    own = dataset in OWN or not (dataset in DATASETS or view_file(dataset).is_file())
     name = given or (Path(root).resolve().name if own and root else dataset)
     if not _NAME.fullmatch(name):
         raise PrecomputeError(
