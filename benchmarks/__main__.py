@@ -85,6 +85,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "A sweep of 32 trials against a process for each trial.",
         "minutes",
     ),
+    "systems": Benchmark(
+        "benchmarks.systems:command",
+        "Every published system through both stages on shapes, one epoch; their parameters.",
+        "tens of minutes; --only takes one",
+    ),
     "train": Benchmark(
         "benchmarks.train.command:command",
         "Stage 2's steps against their limits and hand-written loops; then flat and sweep.",

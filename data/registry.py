@@ -27,6 +27,7 @@ DATASETS: dict[str, str] = {
     "slake_en": "data.slake:SlakeEnglish",
     "text_vqa": "data.text_vqa:TextVqa",
     "vizwiz": "data.vizwiz:VizWiz",
+    "vqa1": "data.vqa2:Vqa1",
     "vqa2": "data.vqa2:Vqa2",
     "vqa_cp": "data.vqa_cp:VqaCp",
     "vqa_rad": "data.vqa_rad:VqaRad",

@@ -67,3 +67,10 @@ class Vqa2(OfficialJson):
                 if path.is_file():
                     return path
         return None
+
+
+class Vqa1(Vqa2):
+    """VQA v1 alone, whatever lies beside it."""
+
+    name = "vqa1"
+    prefixes = ("",)

@@ -38,8 +38,9 @@ def test_shipped_experiment_is_valid_and_says_what_it_is(name: str) -> None:
     path = experiment_files()[name]
     text = path.read_text()
     assert describe(path)
-    assert f"python -m train {name}" in text
-    assert "Expected" in text
+    if path.parent.name == "own":  # what published systems say: test_train_experiments.py
+        assert f"python -m train {name}" in text
+        assert "Expected" in text
     assert load_experiment(name).precompute == f"python -m precompute --for {name}"
 
 

@@ -287,3 +287,28 @@ def test_gates_over_both_modalities_have_their_published_size(
 ) -> None:
     join = GatedMultimodalUnit(sizes, form="c", **options)
     assert sum(p.numel() for p in join.parameters()) == parameters
+
+
+def test_a_product_of_rows_as_they_are_and_of_one_filled_up_with_ones() -> None:
+    even = Product(EVEN, dim=4, projected=[])
+    inputs = rows(EVEN)
+    assert list(even.parameters()) == []
+    assert torch.equal(even(inputs), inputs["image"] * inputs["text"])
+    padded, inputs = Product(SIZES, dim=6, projected=[], pad_ones=True), rows()
+    assert torch.equal(padded(inputs)[:, :3], inputs["image"][:, :3] * inputs["text"])
+    assert torch.equal(padded(inputs)[:, 3:], inputs["image"][:, 3:])
+    one = Product(SIZES, dim=6, projected=["text"], activation="none")
+    expected = rows()["image"] * apply(one.projections["text"], rows()["text"])
+    assert_same(one, one(rows()), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"dim": 6}, r"text has 3 numbers and is not projected; expected dim \(6\) of them"),
+        ({"dim": 5, "pad_ones": True}, "image has 6 numbers and is not projected; expected dim"),
+    ],
+)
+def test_widths_that_do_not_multiply_are_told(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Product(SIZES, projected=[], **options)

@@ -26,24 +26,43 @@ from train.inputs.specification import Grid, Input, Specification, Tokens, Vecto
 
 
 def build_model(config: Config, data: TrainingData, inputs: Iterable[str]) -> AnswerModel:
-    """Question branch, attention, fusion and head over some of the inputs, with weights drawn from
-    the seed, the same on every device, moved to that of the data. Raises TrainError for a bad
-    option."""
-    torch.manual_seed(derive_seed(config.seed, "weights"))
+    """A model over some of the inputs, on the device of the data. Raises as `make_model` does."""
     given = {name: data.tables[name].specification for name in inputs}
+    model = make_model(config, given, len(data.vocabulary), data.answer_vectors)
+    return model.to(data.device)
+
+
+def make_model(
+    config: Config,
+    given: Mapping[str, Specification],
+    answers: int,
+    answer_vectors: torch.Tensor | None = None,
+) -> AnswerModel:
+    """Question branch, attention, fusion and head, with weights drawn from the seed on the CPU, the
+    same for every device.
+
+    Args:
+        given: name of an input -> what a batch of it is.
+        answers: how many there are to choose from.
+        answer_vectors: float32 [answers, width] for a head that takes them.
+
+    Raises:
+        TrainError: a bad option.
+    """
+    torch.manual_seed(derive_seed(config.seed, "weights"))
     branches, sizes = _branches(config, given)
     join = make(families.FUSION, config.fusion, sizes)
-    arguments: list[Any] = [join.out_features, len(data.vocabulary)]
+    arguments: list[Any] = [join.out_features, answers]
     if takes(families.HEAD.find(config.head.name), "answer_vectors"):
-        arguments.append(data.answer_vectors)
+        arguments.append(answer_vectors)
     head = make(families.HEAD, config.head, *arguments)
     model = AnswerModel(join, head, **branches)
     if bound := config.train.uniform_init:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.uniform_(-bound, bound)
-    check_logits(model, given, len(data.vocabulary), config.head.name)
-    return model.to(data.device)
+    check_logits(model, given, answers, config.head.name)
+    return model
 
 
 def _branches(

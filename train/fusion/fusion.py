@@ -36,7 +36,7 @@ class Fusion(nn.Module):
         super().__init__()
         self.transform = Transform(sizes, transform)
         self.sizes = self.transform.sizes
-        self.l2_inputs = [name for name in sizes if name.partition(" ")[0] in (l2_inputs or ())]
+        self.l2_inputs = [name for name in sizes if modality_of(name) in (l2_inputs or ())]
         self.l2_inputs_at = l2_inputs_at
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -48,6 +48,11 @@ class Fusion(nn.Module):
     @abstractmethod
     def join(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Transformed inputs to one tensor."""
+
+
+def modality_of(name: str) -> str:
+    """The modality of an input: "image 2" is an image's."""
+    return name.partition(" ")[0]
 
 
 def _unit(rows: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from train.components.ranges import Share, Size
-from train.fusion.fusion import Fusion
+from train.fusion.fusion import Fusion, Modality, modality_of
 from train.layers.dropout import Dropout
 from train.layers.projection import Activation, activate
 
@@ -18,7 +18,9 @@ from train.layers.projection import Activation, activate
 class Projected(Fusion):
     """Each modality projected to `dim` and activated; with `l2` each projection has length 1.
 
-    `dropout` comes before the projections.
+    `dropout` comes before the projections. Modalities that `projected` leaves out (None: none) are
+    used as they are, of width `dim`; with `pad_ones` a narrower one is filled up with ones, which
+    leave the rest of a product as it is.
     """
 
     lane_options = ("dropout",)
@@ -31,14 +33,26 @@ class Projected(Fusion):
         activation: Activation = "tanh",
         l2: bool = False,
         dropout: Share = 0.0,
+        projected: list[Modality] | None = None,
+        pad_ones: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(sizes, **options)
         if dim < 1:
             raise ValueError(f"dim is {dim}; expected at least 1")
         self.projections = nn.ModuleDict(
-            {modality: nn.Linear(width, dim) for modality, width in self.sizes.items()}
+            {
+                name: nn.Linear(width, dim)
+                for name, width in self.sizes.items()
+                if projected is None or modality_of(name) in projected
+            }
         )
+        for name, width in self.sizes.items():
+            if name not in self.projections and (width > dim or (width < dim and not pad_ones)):
+                raise ValueError(
+                    f"{name} has {width:,} numbers and is not projected; expected dim ({dim:,}) "
+                    "of them: set dim, name it in projected, or set pad_ones where it has fewer"
+                )
         self.dropout = Dropout(dropout)
         self.activation = activation
         self.l2 = l2
@@ -46,8 +60,10 @@ class Projected(Fusion):
 
     def project(self, inputs: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
         """One [b, dim] a modality."""
-        projected = [
-            activate(layer(self.dropout(inputs[modality])), self.activation)
-            for modality, layer in self.projections.items()
-        ]
+        projected = [self._project(name, self.dropout(inputs[name])) for name in self.sizes]
         return [functional.normalize(own, dim=-1) for own in projected] if self.l2 else projected
+
+    def _project(self, name: str, rows: torch.Tensor) -> torch.Tensor:
+        if name in self.projections:
+            return activate(self.projections[name](rows), self.activation)
+        return functional.pad(rows, (0, self.out_features - rows.shape[-1]), value=1.0)

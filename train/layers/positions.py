@@ -16,12 +16,18 @@ class EmptyPosition(nn.Module):
     """Gives a row of which nothing is there (an image without regions, a question without words)
     one learned position, so that attention always has something to look at.
 
-    It stands in the row's first place, which is padding; batches keep their shape.
+    It stands in the row's first place, which is padding; batches keep their shape. Where it is not
+    `learned` it stays zero: frozen word vectors have nothing beside them that is trained.
     """
 
-    def __init__(self, d: int) -> None:
+    position: torch.Tensor
+
+    def __init__(self, d: int, *, learned: bool = True) -> None:
         super().__init__()
-        self.position = nn.Parameter(torch.zeros(d))
+        if learned:
+            self.position = nn.Parameter(torch.zeros(d))
+        else:
+            self.register_buffer("position", torch.zeros(d))
 
     def forward(self, positions: Input) -> Input:
         """Values [u, n, d] with n at least 1."""

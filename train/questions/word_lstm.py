@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from train.components.ranges import Count
 from train.inputs.specification import Encoded, Input, Tokens, Words
+from train.layers.positions import EmptyPosition
 from train.layers.projection import Activation, activate
 from train.questions.token_lstm import TokenLstm
 
@@ -43,6 +44,7 @@ class WordLstm(TokenLstm):
         self.embedding: nn.Embedding | None = None
         if frozen:
             self.register_buffer("vectors", given.vectors)
+            self.empty = EmptyPosition(width, learned=False)
             return
         self.embedding = nn.Embedding(given.size, width, padding_idx=0)
         if given.vectors is not None:
