@@ -90,6 +90,14 @@ def test_whitened_rows_have_the_identity_as_their_covariance() -> None:
     assert set(normaliser.tensors()) == {"mean", "whitening"}
 
 
+@pytest.mark.parametrize("kind", ["none", "l2", "zscore", "whiten"])
+def test_what_a_run_keeps_of_a_normaliser_makes_the_same_one(kind: Any) -> None:
+    source = table_of().reshape(ROWS, 6)[:500]
+    fitted = fit_normaliser(kind, source, np.arange(400))
+    again = Normaliser(kind, **fitted.tensors())
+    assert torch.equal(again(source.float().clone()), fitted(source.float().clone()))
+
+
 def test_rows_too_wide_to_whiten_are_told() -> None:
     with pytest.raises(
         TrainError, match=r"'whiten': rows of 5,000 numbers, expected at most 4,096"

@@ -198,11 +198,9 @@ def _precision(kept: str, device: torch.device) -> Precision:
 def _normaliser(
     name: str, described: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> Normaliser:
-    kind = described["inputs"][name]["normalise"]
-    mean, inverse = (
-        tensors.get(f"normalise.{name}.{statistic}") for statistic in ("mean", "inverse_deviation")
-    )
-    return Normaliser(kind, mean, inverse)
+    begin = f"normalise.{name}."
+    kept = {key.removeprefix(begin): one for key, one in tensors.items() if key.startswith(begin)}
+    return Normaliser(described["inputs"][name]["normalise"], **kept)
 
 
 def _with_vectors(one: Words, tensors: Mapping[str, torch.Tensor]) -> Words:
