@@ -95,6 +95,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def answering(libraries: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of answering_runs.py, which no test changes."""
+    from answering_runs import build
+
+    folder = tmp_path_factory.mktemp("answering")
+    build(folder)
+    return folder
+
+
 # ---------------------------------------------------------------- tables without an encoder
 
 

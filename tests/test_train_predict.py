@@ -14,115 +14,31 @@ from typing import Any
 
 import pytest
 import torch
+from answering_runs import COLOURS, GRID, RUNS, asked_of, predictor_of, trained
 from click.testing import CliRunner
-from conftest import BERT, RESNET, VIT, save_bert, write_images
-from test_train_small_cache import QUIET, result_of
+from conftest import BERT, VIT, save_bert
+from test_train_small_cache import result_of
 
 import train
 import vqa_cache
 from precompute.encoders.new_items import TableEncoder
-from precompute.pipeline import Request, precompute
-from precompute.tables import EncoderSettings
-from train.config.files import load_experiment
+from train.export import command as export_command
 from train.predict.__main__ import command
-from train.predict.asked import Asked
 from train.predict.calibration import temperature_of
 from train.predict.predictor import Predictor, TrainedRun
-from train.trainer import train as train_run
 from vqa_cache.errors import RefusedError
 from vqa_cache.keys import image_key, text_key
 from vqa_cache.spec import parse_spec
 
 pytestmark = pytest.mark.usefixtures("libraries")
 
-GRID = f"{RESNET}:tap=conv1:grid=2"
-COLOURS = ("red", "green", "blue", "dark red", "light green", "yellow", "grey")
 # of a row's largest value: what a batch of another size may change, with fp16's rounding
 ROW_TOLERANCE = 1e-3
 PROBABILITY_TOLERANCE = 1e-4  # of an answer, fp32
-RUNS = {
-    "cosine": [f"features.image={VIT}", f"features.text={BERT}", f"features.answer_text={BERT}",
-               "head.name=cosine", "head.hidden=[16]"],
-    "words": [f"features.image={VIT}", "question.name=word_lstm", "question.hidden=16",
-              "head.name=mlp", "head.hidden=[16]"],
-    "attention": [f"features.image={GRID}", f"features.text={BERT}:tap=tokens",
-                  "question.name=token_lstm", "question.hidden=16", "attention.name=stacked",
-                  "attention.hidden=16", "head.name=mlp", "head.hidden=[16]"],
-    "zscore": [f'features.image=["{VIT}", "{GRID}"]', f"features.text={BERT}",
-               "features.normalise=zscore", "head.name=linear"],
-}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def folder(libraries: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two data sets of the same pictures, "one" with an image a question and "two" with two at
-    times, a cache of both, and a run of each of RUNS on each; no test changes it."""
-    folder = tmp_path_factory.mktemp("asked")
-    names = write_images(folder / "images", 16)
-    for dataset, several in (("one", 1), ("two", 2)):
-        (folder / dataset).mkdir()
-        (folder / dataset / "images").symlink_to(folder / "images")
-        for split, first, last in (("train", 0, 10), ("val", 10, 13), ("test", 13, 16)):
-            lines = []
-            for n in range(first, last):
-                for colour in COLOURS:
-                    count = 1 + n % several
-                    images = [f"images/{names[(n + k) % 16]}" for k in range(count)]
-                    entry = {"image": images if count > 1 else images[0],
-                             "question": f"is number {n % 5} {colour}?",
-                             "answer": COLOURS[(n + len(colour)) % len(COLOURS)]}  # fmt: skip
-                    lines.append(json.dumps(entry))
-            (folder / dataset / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
-        precompute(
-            Request(
-                "jsonl", str(folder / dataset), str(folder / "cache"), name=dataset,
-                image=(VIT, GRID), text=(BERT, f"{BERT}:tap=tokens"), answer_text=(BERT,),
-                settings=EncoderSettings(precision="fp32"),
-            ),
-            Quiet(),
-        )  # fmt: skip
-        for name in RUNS:
-            trained(folder, dataset, name)
-    return folder
-
-
-class Quiet:
-    """A reporter that says nothing."""
-
-    def say(self, line: str) -> None: ...
-    def begin(self, table: str, total: int, done: int) -> None: ...
-    def advance(self, items: int) -> None: ...
-    def end(self) -> None: ...
-
-
-def trained(folder: Path, dataset: str, name: str) -> Path:
-    """The run of that name, trained if it is new."""
-    file = folder / f"{name}_{dataset}.toml"
-    file.write_text(
-        '[head]\nname = "mlp"\n[optimizer]\nname = "adamw"\nlr = 1e-2\n'
-        '[train]\nepochs = 2\nbatch_size = 16\nprecision = "fp32"\n'
-    )
-    keys = [f"features.dataset={dataset}", "baselines=off", *RUNS[name]]
-    experiment = load_experiment(str(file), keys)
-    return train_run(experiment, cache=folder / "cache", runs=folder / "runs", console=QUIET)
-
-
-def asked_of(folder: Path, dataset: str, split: str = "test") -> list[Asked]:
-    lines = (folder / dataset / f"{split}.jsonl").read_text().splitlines()
-    found = []
-    for row in map(json.loads, lines):
-        images = [row["image"]] if isinstance(row["image"], str) else row["image"]
-        found.append(Asked(tuple(str(folder / dataset / i) for i in images), row["question"]))
-    return found
-
-
-def predictor_of(folder: Path, dataset: str, name: str) -> Predictor:
-    run = train.load(trained(folder, dataset, name))
-    return Predictor.of_run(run, folder / "cache")
-
-
-def typed(folder: Path, *arguments: str) -> Any:
-    options = ["--runs", str(folder / "runs"), "--cache", str(folder / "cache")]
+def typed(answering: Path, *arguments: str) -> Any:
+    options = ["--runs", str(answering / "runs"), "--cache", str(answering / "cache")]
     return CliRunner().invoke(command, [*arguments, *options], catch_exceptions=False)
 
 
@@ -142,11 +58,11 @@ def error_of(
 
 @pytest.mark.parametrize("spec", [VIT, GRID, BERT, f"{BERT}:tap=tokens"])
 @pytest.mark.parametrize("at_once", [1, 5])
-def test_a_row_is_the_cached_one(folder: Path, spec: str, at_once: int) -> None:
+def test_a_row_is_the_cached_one(answering: Path, spec: str, at_once: int) -> None:
     modality: Any = "text" if spec.startswith(BERT) else "image"
-    table = vqa_cache.open(folder / "cache").find_table(spec, modality)
+    table = vqa_cache.open(answering / "cache").find_table(spec, modality)
     encoder = TableEncoder(spec, table.name, table.record.identity, table.record.computed_in)
-    asked = asked_of(folder, "one")
+    asked = asked_of(answering, "one")
     items = list(dict.fromkeys(a.question if modality == "text" else a.images[0] for a in asked))
     key = text_key if modality == "text" else image_key
     found = [
@@ -163,11 +79,13 @@ def test_a_row_is_the_cached_one(folder: Path, spec: str, at_once: int) -> None:
 
 @pytest.mark.parametrize("dataset", ["one", "two"])
 @pytest.mark.parametrize("name", RUNS)
-def test_answers_are_those_that_the_run_wrote_down(folder: Path, dataset: str, name: str) -> None:
-    predictor = predictor_of(folder, dataset, name)
+def test_answers_are_those_that_the_run_wrote_down(
+    answering: Path, dataset: str, name: str
+) -> None:
+    predictor = predictor_of(answering, dataset, name)
     predictor.calibration = replace(predictor.calibration, temperature=1.0)
-    found = predictor.predict(asked_of(folder, dataset))
-    run = trained(folder, dataset, name)
+    found = predictor.predict(asked_of(answering, dataset))
+    run = trained(answering, dataset, name)
     with (run / "predictions.test.csv").open(newline="") as file:
         written = list(csv.DictReader(file))
     assert len(found) == len(written) == 21
@@ -179,12 +97,12 @@ def test_answers_are_those_that_the_run_wrote_down(folder: Path, dataset: str, n
         assert sum(share for _, share in one.answers) <= 1 + 1e-6
 
 
-def test_python_answers_what_the_command_answers(folder: Path) -> None:
-    run, [one, *_] = train.load(trained(folder, "one", "cosine")), asked_of(folder, "one")
+def test_python_answers_what_the_command_answers(answering: Path) -> None:
+    run, [one, *_] = train.load(trained(answering, "one", "cosine")), asked_of(answering, "one")
     assert isinstance(run, TrainedRun)
-    [found] = run.predict(one.images[0], one.question, cache=folder / "cache")
+    [found] = run.predict(one.images[0], one.question, cache=answering / "cache")
     done = typed(
-        folder, str(run.path), "--image", one.images[0], "--question", one.question, "--json"
+        answering, str(run.path), "--image", one.images[0], "--question", one.question, "--json"
     )
     told = json.loads(done.stdout)
     [said] = told["predictions"]
@@ -193,55 +111,65 @@ def test_python_answers_what_the_command_answers(folder: Path) -> None:
         (answer, pytest.approx(share)) for answer, share in found.answers
     ]
     assert told["seconds"]["encoders"] > told["seconds"]["head"] > 0
-    both = run.predict(list(one.images * 2), one.question, cache=folder / "cache", top=2)
+    both = run.predict(list(one.images * 2), one.question, cache=answering / "cache", top=2)
     assert [(len(a.answers), a.answer) for a in both] == [(2, found.answer)] * 2
     with pytest.raises(train.errors.TrainError, match="2 images and 3 questions; expected"):
-        run.predict(["a", "b"], ["?", "?", "?"], cache=folder / "cache")
+        run.predict(["a", "b"], ["?", "?", "?"], cache=answering / "cache")
 
 
 # ---------------------------------------------------------------- what may be asked
 
 
-def test_a_folder_and_a_file_are_answered_in_one_go(folder: Path) -> None:
-    run = trained(folder, "one", "words").name
+def test_a_folder_and_a_file_are_answered_in_one_go(answering: Path) -> None:
+    run = trained(answering, "one", "words").name
     done = typed(
-        folder, run, "--image", str(folder / "images"), "--question", "is it red?", "--json"
+        answering, run, "--image", str(answering / "images"), "--question", "is it red?", "--json"
     )
     of_folder = json.loads(done.stdout)["predictions"]
     assert len(of_folder) == 16
-    file = folder / "two" / "test.jsonl"
-    two = trained(folder, "two", "words").name
-    done = typed(folder, two, "--questions", str(file), "--json")
+    file = answering / "two" / "test.jsonl"
+    two = trained(answering, "two", "words").name
+    done = typed(answering, two, "--questions", str(file), "--json")
     of_file = json.loads(done.stdout)["predictions"]
-    assert [p["question"] for p in of_file] == [a.question for a in asked_of(folder, "two")]
+    assert [p["question"] for p in of_file] == [a.question for a in asked_of(answering, "two")]
     assert isinstance(of_file[-1]["image"], str) or len(of_file[-1]["image"]) == 2
-    text = typed(folder, two, "--questions", str(file), "--top", "1").stdout.splitlines()
+    text = typed(answering, two, "--questions", str(file), "--top", "1").stdout.splitlines()
     assert len(text) == 2 * len(of_file)
 
 
-def test_below_the_confidence_it_does_not_know(folder: Path) -> None:
-    [one, *_] = asked_of(folder, "one")
-    about = [trained(folder, "one", "cosine").name, "--image", one.images[0], "--question", "what?"]
-    told = json.loads(typed(folder, *about, "--json", "--confidence", "1").stdout)["predictions"]
+def test_below_the_confidence_it_does_not_know(answering: Path) -> None:
+    [one, *_] = asked_of(answering, "one")
+    about = [
+        trained(answering, "one", "cosine").name,
+        "--image",
+        one.images[0],
+        "--question",
+        "what?",
+    ]
+    told = json.loads(typed(answering, *about, "--json", "--confidence", "1").stdout)["predictions"]
     assert (told[0]["answer"], len(told[0]["top"])) == (None, 5)
-    assert "does not know: no answer reaches 1" in typed(folder, *about, "--confidence", "1").stdout
-    assert "does not know" not in typed(folder, *about).stdout
+    assert (
+        "does not know: no answer reaches 1" in typed(answering, *about, "--confidence", "1").stdout
+    )
+    assert "does not know" not in typed(answering, *about).stdout
 
 
-def test_new_answers_are_offered_to_a_head_of_answer_vectors(folder: Path, tmp_path: Path) -> None:
+def test_new_answers_are_offered_to_a_head_of_answer_vectors(
+    answering: Path, tmp_path: Path
+) -> None:
     """The answers of the vocabulary, offered again, are answered as before; others among them."""
-    run, asked = train.load(trained(folder, "one", "cosine")), asked_of(folder, "one")[:3]
+    run, asked = train.load(trained(answering, "one", "cosine")), asked_of(answering, "one")[:3]
     images, questions = [a.images[0] for a in asked], [a.question for a in asked]
-    before = run.predict(images, questions, cache=folder / "cache", top=7)
-    predictor = Predictor.of_run(run, folder / "cache")
+    before = run.predict(images, questions, cache=answering / "cache", top=7)
+    predictor = Predictor.of_run(run, answering / "cache")
     own = list(predictor.model.answers)
-    again = run.predict(images, questions, cache=folder / "cache", answers=own[::-1], top=7)
+    again = run.predict(images, questions, cache=answering / "cache", answers=own[::-1], top=7)
     for old, new in zip(before, again, strict=True):
         assert dict(new.answers) == pytest.approx(dict(old.answers), abs=1e-3)
     file = tmp_path / "answers.txt"
     file.write_text("purple\n\nred\npurple\n")
     done = typed(
-        folder, str(run.path), "--image", images[0], "--question", questions[0],
+        answering, str(run.path), "--image", images[0], "--question", questions[0],
         "--answers", str(file), "--json",
     )  # fmt: skip
     [said] = json.loads(done.stdout)["predictions"]
@@ -266,9 +194,9 @@ def test_the_temperature_is_that_of_the_lowest_cross_entropy() -> None:
     assert all(loss(found) <= loss(t) for t in (found * 0.98, found * 1.02, 1.0))
 
 
-def test_the_temperature_is_kept_with_the_run(folder: Path) -> None:
-    run = trained(folder, "one", "cosine")
-    first = predictor_of(folder, "one", "cosine").calibration
+def test_the_temperature_is_kept_with_the_run(answering: Path) -> None:
+    run = trained(answering, "one", "cosine")
+    first = predictor_of(answering, "one", "cosine").calibration
     kept = json.loads((run / "calibration.json").read_text())
     assert (kept["split"], kept["n"]) == ("val", first.n)
     assert 0 < first.n <= 21
@@ -301,11 +229,11 @@ def test_an_encoder_whose_weights_differ_is_refused(libraries: None, tmp_path: P
 
 
 def test_another_cache_is_found_out_before_it_answers(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    answering: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """By its rows the model does not say what the run wrote down."""
-    run = trained(folder, "one", "words")
+    run = trained(answering, "one", "words")
     copy = tmp_path / "runs" / run.name
     shutil.copytree(run, copy)
     (copy / "calibration.json").unlink(missing_ok=True)
@@ -316,7 +244,7 @@ def test_another_cache_is_found_out_before_it_answers(
     accuracy = sum(
         row["answer"] == truth
         for row, truth in zip(
-            rows, vqa_cache.open(folder / "cache").examples("one/val")["answer"], strict=True
+            rows, vqa_cache.open(answering / "cache").examples("one/val")["answer"], strict=True
         )
     ) / len(rows)
     path.write_text(json.dumps(rows))
@@ -324,8 +252,8 @@ def test_another_cache_is_found_out_before_it_answers(
     result["metrics"]["val"]["accuracy"] = accuracy
     (copy / "result.json").write_text(json.dumps(result))
     line = error_of(
-        monkeypatch, capsys, copy, "--image", folder / "images" / "0.png", "--question", "?",
-        "--cache", folder / "cache",
+        monkeypatch, capsys, copy, "--image", answering / "images" / "0.png", "--question", "?",
+        "--cache", answering / "cache",
     )  # fmt: skip
     assert line.startswith(f"error: {run.name}: of 21 questions of val the model answers ")
     assert "as the run wrote down; expected the cache that it was trained on (--cache)" in line
@@ -355,45 +283,46 @@ def test_another_cache_is_found_out_before_it_answers(
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    answering: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], arguments: Sequence[str], line: str,
 ) -> None:  # fmt: skip
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("no image")
-    good = json.dumps({"image": str(folder / "images" / "0.png"), "question": "?"})
+    good = json.dumps({"image": str(answering / "images" / "0.png"), "question": "?"})
     (tmp_path / "bad.jsonl").write_text(good + '\n{"image": 3}\n')
     (tmp_path / "one.txt").write_text("red\nred\n")
     (tmp_path / "two.txt").write_text("red\nblue\n")
-    named = {"images": folder / "images", "tmp": tmp_path}
+    named = {"images": answering / "images", "tmp": tmp_path}
     given = [one.format(**named) for one in arguments]
-    cache = [] if "--cache" in given else ["--cache", folder / "cache"]
-    run = trained(folder, "one", "words")
+    cache = [] if "--cache" in given else ["--cache", answering / "cache"]
+    run = trained(answering, "one", "words")
     found = error_of(monkeypatch, capsys, run, *given, *cache)
     assert found == line.format(**named)
 
 
 def test_the_documentation_runs_as_it_is_typed(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    answering: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     text = (Path(__file__).parent.parent / "docs" / "predict.md").read_text()
     monkeypatch.chdir(tmp_path)
     shutil.copytree(
-        trained(folder, "one", "cosine"), tmp_path / "runs" / "cosine_answers-0123456789ab"
+        trained(answering, "one", "cosine"), tmp_path / "runs" / "cosine_answers-0123456789ab"
     )
-    (tmp_path / "cache").symlink_to(folder / "cache")
-    (tmp_path / "pictures").symlink_to(folder / "images")
-    shutil.copy(folder / "images" / "1.jpg", "kitchen.jpg")
+    (tmp_path / "cache").symlink_to(answering / "cache")
+    (tmp_path / "pictures").symlink_to(answering / "images")
+    shutil.copy(answering / "images" / "1.jpg", "kitchen.jpg")
     [line] = re.findall(r'`(\{"image": .*?\})`', text)
     Path("questions.jsonl").write_text(f"{line}\n")
     Path("answers.txt").write_text("brown\nteal\n")
     lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
              for line in block.splitlines()]  # fmt: skip
-    assert len(lines) == 5
+    assert len(lines) == 7
+    commands = {"train.predict": command, "train.export": export_command}
     for line in lines:
         python, flag, module, *arguments = shlex.split(line)
-        assert (python, flag, module) == ("python", "-m", "train.predict")
-        done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+        assert (python, flag) == ("python", "-m")
+        done = CliRunner().invoke(commands[module], arguments, catch_exceptions=False)
         assert done.exit_code == 0, f"{line}: {done.output}"
     [block] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(compile(block, "docs/predict.md", "exec"), {})

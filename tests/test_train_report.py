@@ -311,7 +311,8 @@ def test_without_the_cache_the_figures_remain(reported: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["nothing"], "error: no run 'nothing' in {runs}; `python -m train.runs ls --runs {runs}` lists them"),
+        (["nothing"],
+         "error: no run 'nothing' in {runs}; `python -m train.runs ls --runs {runs}` lists them"),
         (["unfinished"], "error: run {runs}/unfinished: no result.json; it is not finished"),
         (["{mlp}", "--split", "dev"],
          "error: {mlp}: no figures for split 'dev'; it has: train, val, test"),

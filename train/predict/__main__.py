@@ -63,7 +63,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Answer questions about new images by RUN (its folder, its id, or the beginning of it), and
-    the encoders of the cache that it was trained on.
+    the encoders of the cache that it was trained on; or by an export's folder, without a cache.
 
     Probabilities are calibrated on the split that selected the run's epoch.
     """
@@ -91,15 +91,23 @@ def command(
 
 
 def find(run: str, *, runs: Path, cache: Path) -> Predictor:
-    """The predictor of a run. Raises TrainError."""
+    """The predictor of a run, or of an export's folder. Raises TrainError."""
+    from train.loop.layout import DESCRIPTION
     from train.predict.predictor import Predictor, load_trained
+
+    if (Path(run) / DESCRIPTION).is_file():
+        return Predictor.of_export(Path(run))
+    return Predictor.of_run(load_trained(find_run_folder(run, runs)), cache)
+
+
+def find_run_folder(run: str, runs: Path) -> Path:
+    """The folder of a run that a folder, an id or its beginning means. Raises TrainError."""
+    from train.loop.layout import CONFIG
     from train.runs.registry import open_registry
     from train.runs.select import find_run
 
     path = Path(run)
-    if not (path / "config.toml").is_file():
-        path = runs / find_run(open_registry(runs), run)
-    return Predictor.of_run(load_trained(path), cache)
+    return path if (path / CONFIG).is_file() else runs / find_run(open_registry(runs), run)
 
 
 def predict(

@@ -10,16 +10,19 @@ from pathlib import Path
 
 import torch
 
+from train.config.schema import Config
+from train.errors import TrainError
 from train.inputs.resident import ItemRows
 from train.inputs.tables import modality_of
 from train.inputs.vocabulary import Vocabulary
+from train.loop.checkpoint import load_checkpoint, read_description
 from train.loop.layout import BEST, CHECKPOINTS
 from train.metrics.classification import TOP
 from train.predict.asked import Asked
 from train.predict.calibration import Calibration, calibrated, words_of
 from train.predict.encoding import Encoders
 from train.predict.model import Rows, TrainedModel
-from train.predict.sources import Sources, from_cache
+from train.predict.sources import Sources, from_cache, from_description
 from train.runs.folder import Run, load_run, read_identity
 
 AT_ONCE = 256  # questions whose rows are in memory together
@@ -52,14 +55,32 @@ class Predictor:
 
     Attributes:
         calibration: what its logits are divided by.
+        sources: its encoders, and its answers' vectors.
         seconds: "encoders" and "head", how long they have worked so far; loading counts.
     """
 
     def __init__(self, model: TrainedModel, sources: Sources, calibration: Calibration) -> None:
         self.model = model
+        self.sources = sources
         self.calibration = calibration
         self.seconds = {"encoders": 0.0, "head": 0.0}
         self._encoders = Encoders(sources.encoded_by)
+
+    @classmethod
+    def of_export(cls, folder: Path) -> Predictor:
+        """Of what `python -m train.export` wrote. Raises TrainError where it is damaged, or no
+        export."""
+        description = read_description(folder)
+        if "export" not in description:
+            raise TrainError(f"{folder}: is a checkpoint, no export; name the run's own folder")
+        export = description["export"]
+        config = Config.model_validate(export["config"])
+        vectors = None
+        if "answers.safetensors" in description["files"]:
+            vectors = load_checkpoint(folder, "answers")[0]["vectors"]
+        sources = from_description(export["sources"], vectors)
+        model = TrainedModel(config, folder, sources, export["precision"])
+        return cls(model, sources, Calibration(**export["calibration"]))
 
     @classmethod
     def of_run(cls, run: Run, cache: Path) -> Predictor:
@@ -69,8 +90,6 @@ class Predictor:
             TrainError, CacheError: the cache is another one, or lacks a table; the checkpoint is
                 damaged.
         """
-        from train.loop.checkpoint import read_description
-
         checkpoint = run.path / CHECKPOINTS / BEST
         sources = from_cache(run.config, read_description(checkpoint), cache)
         kept = (read_identity(run.path) or {}).get("precision") or run.result["precision"]
@@ -168,8 +187,6 @@ class TrainedRun(Run):
         Raises:
             TrainError: so many images and questions do not go together, or as `Predictor` does.
         """
-        from train.errors import TrainError
-
         files = [images] if isinstance(images, str | Path) else list(images)
         texts = [questions] if isinstance(questions, str) else list(questions)
         if len(files) != len(texts) and 1 not in (len(files), len(texts)):

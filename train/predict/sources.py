@@ -5,7 +5,7 @@ from an export, which needs no cache."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from train.config.schema import Config, reads_words
 from train.errors import TrainError
 from train.inputs.hold import specification_of
 from train.inputs.parts import experiment_splits
-from train.inputs.specification import Grid, Specification, Tokens, Words
+from train.inputs.specification import Grid, Specification, Tokens, Vector, Words
 from train.inputs.tables import answer_vectors, find_answer_table, find_tables
 from vqa_cache.cache import Cache, spec_text
 from vqa_cache.records.table import Identity
@@ -123,3 +123,37 @@ def _words(config: Config, words: Mapping[str, Any]) -> Words:
 def _several_images(cache: Cache, dataset: str) -> bool:
     splits = experiment_splits(cache, dataset, "python -m precompute")
     return any(split.image_lists is not None for split in splits.values())
+
+
+# ---------------------------------------------------------------- as an export keeps them
+
+_KINDS: dict[str, type[Vector | Grid | Tokens | Words]] = {
+    kind.__name__.lower(): kind for kind in (Vector, Grid, Tokens, Words)
+}
+
+
+def described(sources: Sources) -> dict[str, Any]:
+    """Sources as JSON values, without the answers' vectors."""
+    return {
+        "encoded_by": {
+            name: {**vars(by), "identity": by.identity.as_json()}
+            for name, by in sources.encoded_by.items()
+        },
+        "specifications": {
+            name: {"kind": type(one).__name__.lower(), **asdict(one)}
+            for name, one in sources.specifications.items()
+        },
+    }
+
+
+def from_description(values: Mapping[str, Any], vectors: torch.Tensor | None) -> Sources:
+    """Sources as `described` wrote them."""
+    encoded_by = {
+        name: EncodedBy(**{**by, "identity": Identity(**by["identity"])})
+        for name, by in values["encoded_by"].items()
+    }
+    specifications: dict[str, Specification] = {}
+    for name, one in values["specifications"].items():
+        kind = _KINDS[one["kind"]]
+        specifications[name] = kind(**{key: v for key, v in one.items() if key != "kind"})
+    return Sources(encoded_by, specifications, vectors)

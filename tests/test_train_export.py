@@ -1,0 +1,100 @@
+"""A run as a folder: the same answers without the cache, and a card that tells what it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from answering_runs import RUNS, asked_of, predictor_of, trained
+from click.testing import CliRunner
+from test_train_small_cache import result_of
+
+from train.export import command, write_export
+from train.predict.__main__ import command as predict
+from train.predict.predictor import Predictor, load_trained
+
+pytestmark = pytest.mark.usefixtures("libraries")
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_an_export_answers_without_cache_and_runs(
+    answering: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    run = load_trained(trained(answering, "two", name))
+    write_export(run, tmp_path / "export", answering / "cache")
+    expected = predictor_of(answering, "two", name).predict(asked_of(answering, "two"))
+    monkeypatch.chdir(tmp_path)
+    found = Predictor.of_export(Path("export")).predict(asked_of(answering, "two"))
+    assert found == expected
+    if name == "cosine":
+        offered = Predictor.of_export(Path("export"))
+        offered.offer(["purple", "red"])
+        assert {answer for answer, _ in offered.predict(asked_of(answering, "two"))[0].answers} == {
+            "purple",
+            "red",
+        }
+
+
+def test_the_command_says_where_it_is_and_predict_reads_it(
+    answering: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trained(answering, "one", "words")
+    options = ["--runs", str(answering / "runs"), "--cache", str(answering / "cache")]
+    done = CliRunner().invoke(command, [run.name, str(tmp_path / "out"), *options])
+    assert done.stdout == f"export: {tmp_path / 'out'}\n"
+    monkeypatch.chdir(tmp_path)
+    [one, *_] = asked_of(answering, "one")
+    about = ["--image", one.images[0], "--question", one.question, "--json"]
+    done = CliRunner().invoke(predict, [run.name, *about, *options], catch_exceptions=False)
+    by_run = json.loads(done.stdout)["predictions"]
+    done = CliRunner().invoke(predict, ["out", *about], catch_exceptions=False)
+    assert json.loads(done.stdout)["predictions"] == by_run
+
+
+def test_the_card_has_figures_controls_and_encoders(answering: Path, tmp_path: Path) -> None:
+    run = trained(answering, "one", "cosine")
+    write_export(load_trained(run), tmp_path / "out", answering / "cache")
+    card = (tmp_path / "out" / "README.md").read_text()
+    metrics = result_of(run)["metrics"]["test"]
+    assert f"| test | {metrics['accuracy']:.4f} ± {metrics['accuracy_se']:.4f} | 21 |" in card
+    assert "fitted on 21 questions of val" in card
+    for spec in RUNS["cosine"][:2]:
+        assert f"`{spec.partition('=')[2]}`" in card
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("full", "error: {tmp}/full: exists already; expected a new or empty folder"),
+        ("damaged", "error: checkpoint {tmp}/damaged: answers.safetensors is damaged, its digest "
+                    "is wrong"),
+        ("checkpoint", "error: {tmp}/checkpoint: is a checkpoint, no export; name the run's own "
+                       "folder"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(
+    answering: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], what: str, line: str,
+) -> None:  # fmt: skip
+    run, target = trained(answering, "one", "cosine"), tmp_path / what
+    ask = ["--image", str(answering / "images" / "0.png"), "--question", "?"]
+    if what == "full":
+        target.mkdir()
+        (target / "mine.txt").write_text("mine")
+        arguments, used = [str(run), str(target), "--cache", str(answering / "cache")], command
+    elif what == "damaged":
+        write_export(load_trained(run), target, answering / "cache")
+        (target / "answers.safetensors").write_bytes(b"")
+        arguments, used = [str(target), *ask], predict
+    else:
+        shutil.copytree(run / "checkpoints" / "best", target)
+        arguments, used = [str(target), *ask], predict
+    monkeypatch.setattr("sys.argv", ["x", *arguments])
+    with pytest.raises(SystemExit) as end:
+        used()
+    assert end.value.code == 1
+    assert capsys.readouterr().err.splitlines() == [line.format(tmp=tmp_path)]
+    if what == "full":
+        assert (target / "mine.txt").read_text() == "mine"
