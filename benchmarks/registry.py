@@ -29,20 +29,20 @@ from typing import Any
 
 import click
 
-import train
 from benchmarks.inputs.made_runs import begin_run, make_run
 from benchmarks.measuring.processes import how_it_ended, run_python, started
 from benchmarks.measuring.report import json_option, reported
 from train.config.files import load_experiment
 from train.loop.layout import METRICS, RESULT
 from train.runs.registry import Registry
+from vqa_cache.experiments import experiment_files
 
 RUNS, EPOCHS = 30_000, 50  # two metrics an epoch
 SECONDS = 60  # of writing together
 SMALL_RUNS, SMALL_EPOCHS, SMALL_SECONDS = 60, 4, 2
 WRITERS = 4
 TIMES = 5  # `ls` is timed so often; the median counts
-EXPERIMENT = Path(train.__file__).parent / "experiments" / "cosine_answers.toml"
+EXPERIMENT = experiment_files()["cosine_answers"]
 _LS = ("ls", "--sort", "metrics.val.accuracy", "--where", "head.name=cosine")
 
 

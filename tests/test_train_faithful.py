@@ -52,7 +52,7 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     "zero_division_1": lambda config: precision_macro(
         replace(
             record(truth=np.array([0, 1]), predicted=np.array([0, 0]), image=np.array([0, 1])),
-            zero_division=config.metrics.zero_division,
+            zero_division=config.evaluation.zero_division,
         )
     ),
 }

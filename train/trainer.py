@@ -181,7 +181,7 @@ def evaluate_parts(
             part,
             outputs,
             data.vocabulary,
-            zero_division=experiment.config.metrics.zero_division,
+            zero_division=experiment.config.evaluation.zero_division,
         )
         if not outputs.finite.all():
             why = metrics[name]["reasons"]["accuracy"]

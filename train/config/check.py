@@ -152,7 +152,7 @@ def _known_keys(section: list[str]) -> list[str]:
 
 def _sections_with(key: str, values: Mapping[str, Any]) -> list[str]:
     """Dotted keys that end in a key which was given without its section."""
-    found = [f"{name}.{key}" for name in ("features", "answers", "metrics", "train")
+    found = [f"{name}.{key}" for name in ("features", "answers", "evaluation", "train")
              if key in _known_keys([name])]  # fmt: skip
     for section, family in families.CHOSEN.items():
         with suppress(TrainError, KeyError, TypeError):  # a wrong section has a line of its own

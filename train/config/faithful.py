@@ -47,7 +47,7 @@ MISTAKES: dict[str, Mistake] = {
         {"answers.kept_apart": [*(KEPT_APART - {"downs", "fries"}), "downsfries"]},
     ),
     "zero_division_1": Mistake(
-        "a class that is never predicted has precision 1", {"metrics.zero_division": 1}
+        "a class that is never predicted has precision 1", {"evaluation.zero_division": 1}
     ),
     "batch_norm_in_train_mode": Mistake(
         "a frozen encoder's batch normalisation stayed in training mode, so that its features "

@@ -90,7 +90,7 @@ class Answers(Section):
     other: Literal["wrong", "class", "drop"] = "wrong"
 
 
-class Metrics(Section):
+class Evaluation(Section):
     """How figures are computed. zero_division: the precision of a class that is never predicted."""
 
     zero_division: Literal[0, 1] = 0
@@ -145,7 +145,7 @@ class Config(Section):
     loss: Component = Component(name="cross_entropy")
     optimizer: Component
     schedule: Component = Component(name="constant")
-    metrics: Metrics = Metrics()
+    evaluation: Evaluation = Evaluation()
     train: Training = Training()
 
     @property

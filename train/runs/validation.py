@@ -88,7 +88,7 @@ def _figures(folder: Path, config: Config, data: TrainingData) -> dict[str, Any]
         raise TrainError(f"checkpoint {folder}: does not fit the run's model: {first}") from None
     part = data.parts[data.selection]
     outputs = run_model(model, part, data.tables, data.precision, temperature=config.temperature)
-    figures = measure(part, outputs, data.vocabulary, zero_division=config.metrics.zero_division)
+    figures = measure(part, outputs, data.vocabulary, zero_division=config.evaluation.zero_division)
     reasons = {name: why for name, why in figures["reasons"].items() if name in METRICS}
     return {
         "metrics": {name: figures[name] for name in METRICS},
