@@ -196,13 +196,13 @@ def test_a_training_with_attention_ends_with_a_result_and_goes_on_to_the_same_by
     tmp_path: Path, cache: Path, image: str, order: str
 ) -> None:
     chosen = (f"features.image={image}", f"train.order={order}", "train.epochs=2")
-    run = run_of(tmp_path, cache, *chosen, attention=STACKED)
+    run = run_of(tmp_path, cache, "baselines=on", *chosen, attention=STACKED)
     result = result_of(run)
     assert 0 <= result["metrics"]["test"]["accuracy"] <= 1
     assert result["baselines"]["image_only"]["test"]["n"] == result["metrics"]["test"]["n"]
     again = tmp_path / "again"
     again.mkdir()
-    assert digests(run_of(again, cache, *chosen, attention=STACKED)) == digests(run)
+    assert digests(run_of(again, cache, "baselines=on", *chosen, attention=STACKED)) == digests(run)
 
 
 @pytest.mark.parametrize(
@@ -259,8 +259,8 @@ def test_a_training_that_reads_words_ends_with_a_result_and_keeps_them(
 ) -> None:
     features = f'dataset = "tiny"\nimage = "{IMAGE}"'
     question = f'name = "word_lstm"\nhidden = 8\nstate = "{state}"'
-    run = run_of(tmp_path, cache, "train.epochs=2", features=features, question=question,
-                 attention=STACKED)  # fmt: skip
+    run = run_of(tmp_path, cache, "baselines=on", "train.epochs=2", features=features,
+                 question=question, attention=STACKED)  # fmt: skip
     result = result_of(run)
     assert result["baselines"]["question_only"]["test"]["n"] == result["metrics"]["test"]["n"]
     described = json.loads(next(run.glob("checkpoints/*/*.json")).read_text())

@@ -61,7 +61,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         content = io.BytesIO()
         Image.new("RGB", (8, 8), "red").save(content, "JPEG")
         picture_path(folder / "cache", image_key_of(image).hex()).write_bytes(content.getvalue())
-    run_of(folder, folder / "cache")
+    run_of(folder, folder / "cache", "baselines=on")
     run_of(folder, folder / "cache", "baselines=off", head='name = "linear"')
     varied = ["optimizer.lr=log:1e-3:1e-1", "loss.label_smoothing=0,0.1"]
     options = ["--trials", "6", "--sampler", "random", "--winners", "0", "--json"]

@@ -43,7 +43,7 @@ def test_a_finished_run_is_not_trained_again(
     before = (first / "result.json").stat().st_mtime_ns
     monkeypatch.setattr("train.trainer.fit", None)
     assert run_of(tmp_path, cache) == first
-    assert run_of(tmp_path, cache, "baselines=off", "load=map", "train.keep_last=7") == first
+    assert run_of(tmp_path, cache, "baselines=on", "load=map", "train.keep_last=7") == first
     assert (first / "result.json").stat().st_mtime_ns == before
 
 
@@ -145,10 +145,10 @@ def test_a_damaged_identity_is_passed_over_in_one_line(
 def test_baselines_are_shared_between_heads(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = result_of(run_of(tmp_path, cache))
+    first = result_of(run_of(tmp_path, cache, "baselines=on"))
     assert len(list((tmp_path / "runs" / "baselines").glob("*.json"))) == 2
     monkeypatch.setattr(baselines_module, "fit", None)  # nothing is trained a second time
-    second = result_of(run_of(tmp_path, cache, head='name = "cosine"\nhidden = []'))
+    second = result_of(run_of(tmp_path, cache, "baselines=on", head='name = "cosine"\nhidden = []'))
     assert second["baselines"] == first["baselines"]
 
 
@@ -188,20 +188,20 @@ def test_what_a_killed_run_left_of_a_baseline_is_cleared_away(tmp_path: Path, ca
     folder.mkdir(parents=True)
     left = killed_writer(folder / "0123.json")
     assert left.exists()
-    run_of(tmp_path, cache)
+    run_of(tmp_path, cache, "baselines=on")
     assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".json"]
 
 
 @pytest.mark.parametrize("override", ["seed=1", "train.epochs=2", "train.batch_size=32"])
 def test_baselines_follow_budget_and_seed(tmp_path: Path, cache: Path, override: str) -> None:
-    run_of(tmp_path, cache)
-    run_of(tmp_path, cache, override)
+    run_of(tmp_path, cache, "baselines=on")
+    run_of(tmp_path, cache, "baselines=on", override)
     assert len(list((tmp_path / "runs" / "baselines").glob("*.json"))) == 4
 
 
 def test_a_baseline_is_the_mlp_experiment_on_one_modality(tmp_path: Path, cache: Path) -> None:
     """The same figures as a run with that head, optimiser and one table."""
-    result = result_of(run_of(tmp_path, cache, head='name = "linear"'))
+    result = result_of(run_of(tmp_path, cache, "baselines=on", head='name = "linear"'))
     mlp = load_experiment("mlp_answers").config
     config = load_experiment(str(write_experiment(tmp_path, head='name = "linear"'))).config
     config = config.model_copy(
@@ -216,7 +216,9 @@ def test_a_baseline_is_the_mlp_experiment_on_one_modality(tmp_path: Path, cache:
 
 
 def test_baselines_that_do_not_apply_say_why(tmp_path: Path, cache: Path) -> None:
-    run = run_of(tmp_path, cache, features='dataset = "tiny"\ntext = "pkg:tiny/model"')
+    run = run_of(
+        tmp_path, cache, "baselines=on", features='dataset = "tiny"\ntext = "pkg:tiny/model"'
+    )
     baselines = result_of(run)["baselines"]
     assert baselines["image_only"] is None
     assert baselines["reasons"]["image_only"] == "the experiment has no features.image"

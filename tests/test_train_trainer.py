@@ -38,7 +38,7 @@ HIDDEN = 'name = "mlp"\nhidden = [16]\ndropout = 0.1'
 
 
 def test_result_has_what_other_programs_read(tmp_path: Path, cache: Path) -> None:
-    run = run_of(tmp_path, cache, "train.epochs=40", "head.hidden=[64]")
+    run = run_of(tmp_path, cache, "train.epochs=40", "head.hidden=[64]", "baselines=on")
     result = result_of(run)
     assert set(result["metrics"]) == {"train", "val", "test"}
     test = result["metrics"]["test"]
@@ -62,7 +62,7 @@ def test_result_has_what_other_programs_read(tmp_path: Path, cache: Path) -> Non
 
 
 def test_figures_agree_with_the_predictions(tmp_path: Path, cache: Path) -> None:
-    run = run_of(tmp_path, cache)
+    run = run_of(tmp_path, cache, "baselines=on")
     split = vqa_cache.open(cache).split("tiny/test")
     truth = [split.answer_texts[code] for code in split.answer.tolist()]
     rows = json.loads((run / "predictions.test.json").read_text())
@@ -158,7 +158,7 @@ def test_whitening_few_answers_is_refused(tmp_path: Path, cache: Path) -> None:
 
 
 def test_overfit_learns_its_examples_by_heart(tmp_path: Path, cache: Path) -> None:
-    result = result_of(run_of(tmp_path, cache, "train.overfit=10", "train.epochs=200"))
+    result = result_of(run_of(tmp_path, cache, "train.overfit=10", "train.epochs=100"))
     assert set(result["metrics"]) == {"train"}
     assert result["metrics"]["train"]["accuracy"] == 1.0
     assert result["metrics"]["train"]["n"] == 10
