@@ -54,6 +54,8 @@ def step_of(model: AnswerModel, *, lr: float = 0.01, steps: int = 10, **options:
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_loss_falls_towards_the_truth(name: str) -> None:
     loss, targets = families.LOSS.find(name)(), torch.tensor([0, 1])
+    if hasattr(loss, "targets"):
+        targets = torch.eye(2)
     assert loss(5 * torch.eye(2), targets) < loss(torch.zeros(2, 2), targets)
 
 
@@ -63,6 +65,19 @@ def test_cross_entropy_by_hand_and_ignored_targets() -> None:
         math.log(4 / 3)
     )
     assert CrossEntropy()(logits, torch.full((2,), IGNORED)).item() == 0
+
+
+def test_class_weights_in_the_forms_of_the_journals_are_those_of_power_one() -> None:
+    """A mean by weight does not change with the weights' scale: inverse counts that add up to 1,
+    and inverse shares that do, are the same loss."""
+    counts, targets = torch.tensor([5, 1, 0, 3]), torch.tensor([0, 1, 3, 3, 0])
+    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    inverse = 1 / counts.clamp_min(1)
+    for weights in (inverse / inverse.sum(), counts.sum() * inverse):
+        expected = torch.nn.functional.cross_entropy(logits, targets, weight=weights.float())
+        assert torch.allclose(
+            CrossEntropy(counts, class_weight_power=1.0)(logits, targets), expected
+        )
 
 
 def test_label_smoothing_by_hand() -> None:

@@ -20,8 +20,9 @@ from train.engine.model import AnswerModel
 from train.engine.schedules import Schedule
 from train.engine.step import TrainingStep
 from train.errors import TrainError
-from train.inputs.batch import InputTable
+from train.inputs.batch import InputTable, Targets
 from train.inputs.load import TrainingData
+from train.inputs.soft_targets import soft_targets
 from train.inputs.specification import Grid, Input, Specification, Tokens, Vector, Words
 
 
@@ -165,6 +166,13 @@ def trainable(data: TrainingData) -> torch.Tensor:
     """Examples of the training part whose truth is in the vocabulary, int64 [n]."""
     truth = data.parts["train"].truth
     return ((truth >= 0) & (truth < len(data.vocabulary))).nonzero()[:, 0]
+
+
+def targets_of(config: Config, data: TrainingData) -> Targets:
+    """What the loss compares the training part's examples with."""
+    part = data.parts["train"]
+    kind = getattr(families.LOSS.find(config.loss.name), "targets", None)
+    return part.truth if kind is None else soft_targets(part, data.vocabulary, kind)
 
 
 def class_counts(data: TrainingData) -> torch.Tensor:

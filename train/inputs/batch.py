@@ -14,6 +14,20 @@ from train.inputs.specification import Batch, Input, Vector
 InputTable = ResidentTable | PositionTable
 
 
+class Targets(Protocol):
+    """What a loss compares with, of every example: a label, or a number for each answer."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+
+    def to(self, device: torch.device, /) -> Targets:
+        """The same there."""
+
+    def __getitem__(self, examples: torch.Tensor, /) -> torch.Tensor:
+        """Those of some examples, int64 [b]."""
+
+
 class HasItems(Protocol):
     """What `gather` reads of a part."""
 
@@ -72,7 +86,7 @@ def _vectors(
 
 def batches_of(
     part: HasItems,
-    truth: torch.Tensor,
+    truth: Targets,
     tables: Mapping[str, InputTable],
     *,
     by_image: bool = False,

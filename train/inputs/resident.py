@@ -276,7 +276,7 @@ class ResidentTable:
         return Input(values, None, index)
 
 
-def beside(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+def beside(values: OnDevice, index: torch.Tensor) -> torch.Tensor:
     """An index on the device of what it picks from; nobody waits for the copy."""
     there = values.device
     return index if index.device == there else index.to(there, non_blocking=True)

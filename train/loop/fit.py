@@ -24,6 +24,7 @@ from train.engine.build import (
     describe_model,
     load_weights,
     model_tensors,
+    targets_of,
     trainable,
 )
 from train.engine.cuda_graph import CannotCaptureError, CapturedSteps
@@ -236,7 +237,10 @@ class Training:
     def _make_steps(self) -> Steps:
         """Eager steps on a CPU; graphs where rows, examples and model are on a GPU."""
         batch = batches_of(
-            self.part, self.part.truth, self.tables, by_image=self.config.train.order == "by_image"
+            self.part,
+            targets_of(self.config, self.data),
+            self.tables,
+            by_image=self.config.train.order == "by_image",
         )
         if self.order.home == CPU or not self.order.sizes:
             return EagerSteps(self.engine, batch)

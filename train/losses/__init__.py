@@ -1,7 +1,14 @@
-"""Losses: from logits [batch, answers] and targets int64 [batch] to one number, in nats.
+"""Losses: from logits [batch, answers] and targets to one number, in nats.
 
-A target of `IGNORED` takes no part: neither in the sum nor in the mean.
+Targets are int64 [batch], one label each; a target of `IGNORED` takes no part: neither in the sum
+nor in the mean. A loss with an attribute `targets` is given float [batch, answers] instead, the
+annotators' "scores" or "shares" (`train.inputs.soft_targets`).
 """
 
-LOSSES: dict[str, str] = {"cross_entropy": "train.losses.cross_entropy:CrossEntropy"}
+LOSSES: dict[str, str] = {
+    "cross_entropy": "train.losses.cross_entropy:CrossEntropy",
+    "binary_cross_entropy": "train.losses.binary_cross_entropy:BinaryCrossEntropy",
+    "soft_cross_entropy": "train.losses.soft_cross_entropy:SoftCrossEntropy",
+    "kl_divergence": "train.losses.kl_divergence:KlDivergence",
+}
 IGNORED = -1
