@@ -6,7 +6,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
 from collections import Counter
 from html import unescape
 from html.parser import HTMLParser
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import LISTENS, page_after_acts
 from click.testing import CliRunner
 from PIL import Image
 from test_train_small_cache import (
@@ -352,31 +352,17 @@ def test_no_finished_run_is_told_with_what_to_do(
 
 # ---------------------------------------------------------------- in a browser
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-LISTENS = """<script>
-const problems = [];
-addEventListener("error", (event) => problems.push(event.message));
-addEventListener("securitypolicyviolation", (event) => problems.push(event.blockedURI));
-for (const name of ["error", "warn"]) console[name] = (...told) => problems.push(told.join(" "));
-</script>"""
 ACTS = (Path(__file__).parent / "report_in_a_browser.js").read_text()
 
 
 def in_browser(page: Path, *options: str) -> dict[str, Any]:
     """Open a page and act on it; what the page told."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip("no Chromium on this machine: the Debian package chromium brings one")
     text = page.read_text()
     acted = page.with_name("acted.html")
     text = text.replace("<body>", f"<body>{LISTENS}")
     acted.write_text(text.replace("</body>", f"<script>{ACTS}</script></body>"))
-    done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", *options,
-         f"--user-data-dir={page.parent / 'browser'}", "--dump-dom", acted.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    [title] = re.findall(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+    shown = page_after_acts(acted.as_uri(), page.parent, *options)
+    [title] = re.findall(r"<title>(.*?)</title>", shown, re.DOTALL)
     found: dict[str, Any] = json.loads(unescape(title))
     return found
 
