@@ -6,11 +6,17 @@ A mask is bool [b, n], true where something is. It never hides all positions of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 from train.inputs.specification import Input
+
+Seen = list[tuple[torch.Tensor, bool]]
+_watching: list[Seen] = []
 
 
 def attention_weights(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -18,7 +24,21 @@ def attention_weights(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.
     broadcasts to it, is false."""
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
-    return scores.softmax(dim=-1)
+    weights = scores.softmax(dim=-1)
+    for seen in _watching:
+        seen.append((weights.detach(), mask is not None))
+    return weights
+
+
+@contextmanager
+def watching() -> Iterator[Seen]:
+    """What `attention_weights` gives meanwhile, in its order, each with whether it had a mask."""
+    seen: Seen = []
+    _watching.append(seen)
+    try:
+        yield seen
+    finally:
+        _watching.remove(seen)
 
 
 def spread_mask(positions: Input) -> torch.Tensor | None:

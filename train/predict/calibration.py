@@ -26,6 +26,7 @@ from train.loop.layout import PREDICTIONS
 from train.predict.model import Rows, TrainedModel
 from train.runs.answered import Answered
 from train.runs.folder import Run
+from vqa_cache.examples import Split
 from vqa_cache.system.durable import write_file
 from vqa_cache.table import Table
 
@@ -89,7 +90,8 @@ def fit(
     answered = Answered(cache, run.path, run.result, split)
     chosen = np.flatnonzero(answered.counted)
     chosen = chosen[:: max(1, -(-len(chosen) // MOST))]
-    logits = model.logits(cached_rows(answered, chosen, tables, model))
+    rows = cached_rows(answered.examples, answered.rows[chosen], tables, model)
+    logits = model.logits(rows)
     found = [model.answers[place] for place in logits.argmax(dim=1).tolist()]
     agree = float(np.mean([answered.answers[i] == a for i, a in zip(chosen, found, strict=True)]))
     if agree < AGREES:
@@ -129,18 +131,17 @@ def _loss(logits: torch.Tensor, truth: torch.Tensor, temperature: float) -> torc
 
 
 def cached_rows(
-    answered: Answered, chosen: np.ndarray, tables: Mapping[str, Table], model: TrainedModel
+    split: Split, chosen: np.ndarray, tables: Mapping[str, Table], model: TrainedModel
 ) -> dict[str, Rows]:
     """The rows of some of a split's questions, as the cache has them.
 
     Args:
-        chosen: int64 [n], places among the questions that the run answered; all their items have
-            rows.
+        chosen: int64 [n], examples of the split; all their items have rows.
     """
-    examples = torch.from_numpy(answered.rows[chosen])
+    examples = torch.from_numpy(chosen)
     rows = {}
     for name, table in tables.items():
-        items = item_positions(answered.examples, modality_of(name))
+        items = item_positions(split, modality_of(name))
         offsets = None if items.offsets is None else torch.from_numpy(items.offsets)
         own = ItemRows(torch.from_numpy(items.positions), offsets).select(examples)
         used, place = own.rows.unique(return_inverse=True)
@@ -148,9 +149,9 @@ def cached_rows(
         values, lengths = stored_rows(table, keys)
         rows[name] = Rows(values, lengths, ItemRows(place, own.offsets))
     if model.words is not None:
-        questions = answered.examples.question_positions[answered.rows[chosen]]
+        questions = split.question_positions[chosen]
         used, place = np.unique(questions, return_inverse=True)
-        texts = [answered.examples.question_texts[number] for number in used.tolist()]
+        texts = [split.question_texts[number] for number in used.tolist()]
         rows["text"] = words_of(texts, place, model)
     return rows
 

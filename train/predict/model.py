@@ -29,6 +29,7 @@ from train.inputs.resident import ItemRows, Normaliser, ResidentTable
 from train.inputs.specification import Grid, Specification, Tokens, Vector, Words
 from train.inputs.vocabulary import Vocabulary
 from train.inputs.words import WordVocabulary, read_description
+from train.layers.attention import Seen, watching
 from train.loop.checkpoint import load_checkpoint
 from train.predict.sources import Sources
 from vqa_cache.system.device import choose_device
@@ -135,6 +136,28 @@ class TrainedModel:
                 found.append(forward(self.model, inputs, self.precision).cpu())
         return torch.cat(found) / self.temperature
 
+    def looks(self, rows: Mapping[str, Rows]) -> torch.Tensor | None:
+        """Where the attention looked, float32 [n, h, w], of which each example's sum to 1: the
+        mean over its hops, glimpses and words. None without an attention over a grid, and of
+        one of a user's own that does not ask `attention_weights`."""
+        grid = self.specifications.get("image")
+        attention: Any = self.model.attention
+        if attention is None or not isinstance(grid, Grid):
+            return None
+        found: list[torch.Tensor | None] = []
+        with watching() as seen:
+            hooks = [
+                attention.register_forward_pre_hook(lambda *_: seen.clear()),
+                attention.register_forward_hook(lambda *_: found.append(looked_at(seen, grid))),
+            ]
+            try:
+                self.logits(rows)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+        looked = [one for one in found if one is not None]
+        return torch.cat(looked) if looked else None
+
     def _held(self, name: str, rows: Rows, one: Specification) -> InputTable:
         """Rows ready to be gathered."""
         kind, normaliser = COMPUTE_TYPES[self.precision], self._normalisers[name]
@@ -171,6 +194,20 @@ class TrainedModel:
             precision=self.precision, words=None, answer_vectors=self._trained_vectors,
             digest="", digests={}, notes=(),
         )  # fmt: skip
+
+
+def looked_at(seen: Seen, grid: Grid) -> torch.Tensor | None:
+    """The weights of a grid's positions among those that an attention made: of the grid alone,
+    which needs no mask, or of every pair of a word with a position, joined."""
+    cells = grid.longest
+    own = [
+        one for one, masked in seen if one.shape[-1] % cells == 0 and (not masked or one.ndim > 2)
+    ]
+    if not own:
+        return None
+    means = [one.float().reshape(len(one), -1, cells).mean(dim=1) for one in own]
+    mean = torch.stack(means).mean(dim=0)
+    return (mean / mean.sum(dim=1, keepdim=True)).view(-1, grid.h, grid.w).cpu()
 
 
 def _as_long(one: Specification, lengths: Sequence[int]) -> Specification:

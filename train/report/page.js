@@ -89,13 +89,21 @@ function element(name, className, ...content) {
   return made;
 }
 
-function picture(sample) {
+function picture(sample, looked) {
   const source = pictures[sample.image];
-  if (!source) return element("div", "none", "the cache keeps no picture of this image");
-  const made = element("img");
-  made.src = source;
-  made.alt = "";
-  return made;
+  const made = source ? element("img") : element("div", "none", "the cache keeps no picture of this image");
+  if (source) Object.assign(made, { src: source, alt: "" });
+  if (!sample.look || !looked) return made;
+  const most = Math.max(...sample.look.flat());
+  const cells = sample.look.flat().map((weight) => {
+    const cell = element("i");
+    cell.title = weight.toFixed(3);
+    cell.style.opacity = 0.75 * (1 - weight / most);
+    return cell;
+  });
+  const grid = element("div", "look", ...cells);
+  grid.style.gridTemplateColumns = `repeat(${sample.look[0].length}, 1fr)`;
+  return element("div", "looked", made, grid);
 }
 
 function words(sample) {
@@ -123,7 +131,8 @@ function viewer(root) {
   function draw() {
     root.querySelector("output").textContent = chosen.length ? `${place + 1} of ${chosen.length}` : "none";
     const sample = chosen[place];
-    root.querySelector("article").replaceChildren(...(sample ? [picture(sample), words(sample)] : []));
+    const looked = form.elements.look?.checked;
+    root.querySelector("article").replaceChildren(...(sample ? [picture(sample, looked), words(sample)] : []));
   }
   function step(by) {
     if (chosen.length) place = (place + by + chosen.length) % chosen.length;
@@ -137,6 +146,7 @@ function viewer(root) {
     place = 0;
     draw();
   }
+  form.elements.look?.addEventListener("input", (event) => { event.stopPropagation(); draw(); });
   form.addEventListener("input", choose);
   form.addEventListener("submit", (event) => event.preventDefault());
   for (const button of all("[data-step]", root)) button.addEventListener("click", () => step(Number(button.dataset.step)));

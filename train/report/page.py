@@ -16,6 +16,7 @@ from train.evaluation.result import below_question_only
 from train.report import charts, figures, samples, sweeps
 from train.report.figures import Calibration, Coverage, Heat
 from train.report.judged import Judged
+from train.report.looks import looks
 from train.report.runs import (
     ReportedRun,
     facts,
@@ -26,6 +27,7 @@ from train.report.runs import (
 from train.report.sweeps import ReportedSweep
 from train.report.table import Column, Table
 from train.runs.comparison import compare_accuracy
+from vqa_cache.errors import UserError
 
 HERE = Path(__file__).parent
 SURE = (0.9, 0.95, 0.99)  # accuracies whose coverage is told
@@ -247,8 +249,10 @@ def _samples(runs: Sequence[ReportedRun], cache: Path, most: int) -> dict[str, A
     for name, one in judged.items():
         found[name] = []
         others = [o for o in judged if o != name and questions[o] == questions[name]]
-        for place in samples.choose(one, opened, most):
-            shown = samples.sample(one, place)
+        chosen = samples.choose(one, opened, most)
+        weights = _looks(runs[int(name.removeprefix("run")) - 1], one, chosen, cache)
+        for place, look in zip(chosen, weights, strict=True):
+            shown = {**samples.sample(one, place), "look": look}
             shown["others"] = [
                 [names[o], *judged[o].top[places[o][shown["id"]]][0]]
                 for o in others
@@ -257,6 +261,19 @@ def _samples(runs: Sequence[ReportedRun], cache: Path, most: int) -> dict[str, A
             found[name].append(shown)
     keys = {one["image"] for own in found.values() for one in own}
     return {"runs": found, "pictures": dict(samples.pictures(keys, opened))}
+
+
+def _looks(
+    run: ReportedRun, judged: Judged, places: Sequence[int], cache: Path
+) -> list[list[list[float]] | None]:
+    """Where the attention looked, by sample; None where it cannot be told."""
+    try:
+        weights = looks(run.path, judged, places, cache)
+    except UserError:  # an imported table, say
+        weights = None
+    if weights is None:
+        return [None] * len(places)
+    return [[[round(w, 3) for w in row] for row in one] for one in weights.tolist()]
 
 
 def _sweep(sweep: ReportedSweep, name: str) -> dict[str, Any]:
