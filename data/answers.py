@@ -16,6 +16,8 @@ contain them:
 - One reference alone leaves nothing to compare with, so its accuracy is always 0; a dataset with
   one answer a question is measured by exact match instead.
 
+Other evaluators differ in the forms that they compare, see FLAVOURS; all leave one out.
+
 One thing differs: a reference is left out by its place, not by equality of its whole entry, which
 drops several at once where entries lack an id. The two agree wherever entries have ids.
 """
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 MARKS = ';/[]"{}()=+\\_-><@`,?!'
 ARTICLES = frozenset({"a", "an", "the"})
@@ -143,14 +146,52 @@ def _without_punctuation(text: str) -> str:
     return _PERIOD.sub("", out, count=_PERIODS_REMOVED)
 
 
-def vqa_accuracy_official(prediction: str, references: Sequence[str]) -> float:
-    """Official VQA accuracy of one question, 0 to 1.
+def _cleaned_and_normalised(text: str) -> str:
+    return normalise(clean(text))
+
+
+def evalai_form(text: str) -> str:
+    """As TextVQA's evaluator has it: commas and question marks gone and "'s" apart before the rest,
+    so that "1, 2" is "1 2" and "dog's" is "dog 's"."""
+    words = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+    return normalise(clean(words))
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """What an evaluator compares: (form of a reference, form of a prediction), where all references
+    of a question agree in the first of these forms, and otherwise."""
+
+    agreeing: tuple[Callable[[str], str], Callable[[str], str]]
+    otherwise: tuple[Callable[[str], str], Callable[[str], str]]
+
+
+_ALIKE = (_cleaned_and_normalised, _cleaned_and_normalised)
+FLAVOURS = {
+    # the evaluator of 2021: raw where all agree
+    "official": Flavour((clean, clean), _ALIKE),
+    # before, and still in LAVIS and openvqa: predictions always normalised, references never more
+    # than their punctuation, so nothing matches ten "the cat" or "none"
+    "official_2017": Flavour(
+        (str, _cleaned_and_normalised), (_without_punctuation, _cleaned_and_normalised)
+    ),
+    # VizWiz: references as they are
+    "vizwiz": Flavour((str, _cleaned_and_normalised), (str, _cleaned_and_normalised)),
+    # TextVQA, and the server of VQA: both sides always
+    "evalai": Flavour((evalai_form, evalai_form), (evalai_form, evalai_form)),
+}
+
+
+def vqa_accuracy_official(
+    prediction: str, references: Sequence[str], flavour: str = "official"
+) -> float:
+    """VQA accuracy of one question, 0 to 1, as the official evaluator or another one has it.
 
     Each reference is left out in turn; the prediction scores min(matches among the others / 3, 1);
     the mean of these is the accuracy (for ten references min(0.3 x matches, 1)). Raises ValueError
     without references.
     """
-    matches, n = _matches(prediction, references)
+    matches, n = _matches(prediction, references, flavour)
     # leaving out one that matches leaves matches - 1 of them; one that does not leaves all
     matching = matches * min(1.0, max(0, matches - 1) / 3)
     return (matching + (n - matches) * min(1.0, matches / 3)) / n
@@ -164,11 +205,14 @@ def vqa_accuracy_simple(prediction: str, references: Sequence[str]) -> float:
     return min(1.0, _matches(prediction, references)[0] / 3)
 
 
-def _matches(prediction: str, references: Sequence[str]) -> tuple[int, int]:
-    """Number of references that equal the prediction after cleaning, and number of references."""
+def _matches(
+    prediction: str, references: Sequence[str], flavour: str = "official"
+) -> tuple[int, int]:
+    """Number of references that equal the prediction in a flavour's forms, and of references."""
     if not references:
         raise ValueError("VQA accuracy: found no references, expected one at least; leave it out")
-    cleaned, guess = [clean(reference) for reference in references], clean(prediction)
-    if len(set(cleaned)) > 1:
-        cleaned, guess = [normalise(reference) for reference in cleaned], normalise(guess)
-    return cleaned.count(guess), len(cleaned)
+    of_reference, of_prediction = FLAVOURS[flavour].agreeing
+    if len(set(map(of_reference, references))) > 1:
+        of_reference, of_prediction = FLAVOURS[flavour].otherwise
+    forms = [of_reference(reference) for reference in references]
+    return forms.count(of_prediction(prediction)), len(forms)

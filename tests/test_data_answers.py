@@ -119,6 +119,39 @@ def test_unanimous_references_are_compared_raw() -> None:
     assert vqa_accuracy_official("Yes.", ["yes"] * 9 + ["no"]) == 1.0
 
 
+SPLIT = ["dog"]  # one other answer, so that references disagree
+
+
+@pytest.mark.parametrize(
+    ("flavour", "prediction", "references", "expected"),
+    [
+        # references that agree: the prediction is normalised all the same, they are not
+        ("official_2017", "the cat", ["the cat"] * 10, 0.0),
+        ("official_2017", "none", ["none"] * 10, 0.0),
+        ("official_2017", "Yes.", ["yes"] * 10, 1.0),
+        # that disagree: without their punctuation alone
+        ("official_2017", "t-shirt", ["t-shirt"] * 9 + SPLIT, 1.0),
+        ("official_2017", "two", ["two"] * 9 + SPLIT, 0.0),
+        ("official_2017", "The cat", ["cat"] * 9 + SPLIT, 1.0),
+        # as they are
+        ("vizwiz", "the bottle", ["the bottle"] * 10, 0.0),
+        ("vizwiz", "The bottle.", ["bottle"] * 9 + SPLIT, 1.0),
+        ("vizwiz", "t-shirt", ["t-shirt"] * 10, 0.0),
+        ("vizwiz", "t shirt", ["t shirt"] * 2 + SPLIT * 8, 0.6),
+        # both sides always
+        ("evalai", "Black.", ["black"] * 10, 1.0),
+        ("evalai", "two", ["2"] * 10, 1.0),
+        ("evalai", "dog's", ["dog 's"] * 10, 1.0),
+        ("evalai", "coca, cola?", ["coca cola"] * 10, 1.0),
+        ("official", "Black.", ["black"] * 10, 0.0),
+    ],
+)
+def test_other_evaluators_compare_other_forms(
+    flavour: str, prediction: str, references: list[str], expected: float
+) -> None:
+    assert vqa_accuracy_official(prediction, references, flavour) == pytest.approx(expected)
+
+
 def test_an_empty_prediction_matches_an_article() -> None:
     assert vqa_accuracy_official("", ["a"] * 4 + ["b"] * 6) == 1.0
 

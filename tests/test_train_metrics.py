@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from data.answers import vqa_accuracy_official as official_of_one
 from data.answers import vqa_accuracy_simple as simple_of_one
 from train.components import families
 from train.errors import TrainError
-from train.inputs.references import build_references
+from train.inputs.references import References
 from train.metrics.classification import METRICS, Evaluated, accuracy_by_type, compute
 from train.metrics.vqa_accuracy import official_scores
 
@@ -69,6 +70,29 @@ def test_macro_figures_average_over_the_classes_that_occur() -> None:
     assert value("precision_macro") == pytest.approx((1 / 3 + 1 + 0 + 0) / 4)
     assert value("recall_macro") == pytest.approx((1 + 2 / 3) / 4)
     assert value("f1_macro") == pytest.approx((2 / (3 + 1) + 2 * 2 / (2 + 3)) / 4)
+
+
+def test_figures_by_class_are_those_of_scikit_learn() -> None:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    random = np.random.default_rng(5)
+    for _ in range(20):
+        truth, predicted = random.integers(0, 12, (2, 200))
+        predicted = np.where(random.random(200) < 0.5, truth, predicted // 2)
+        for average in ("macro", "weighted", "micro"):
+            precision, recall, f1, _ = precision_recall_fscore_support(
+                truth, predicted, average=average, zero_division=0, labels=np.unique(truth)
+            )
+            given = {"truth": truth, "predicted": predicted, "num_answers": 12}
+            if average == "micro":
+                if set(predicted) <= set(truth):
+                    assert value("accuracy", **given) == pytest.approx(precision)
+                assert value("accuracy", **given) == pytest.approx(recall)
+                continue
+            assert value(f"precision_{average}", **given) == pytest.approx(precision)
+            assert value(f"f1_{average}", **given) == pytest.approx(f1)
+            own = "recall_macro" if average == "macro" else "accuracy"
+            assert value(own, **given) == pytest.approx(recall)
 
 
 def test_cross_entropy_averages_truths_in_the_vocabulary() -> None:
@@ -143,11 +167,14 @@ def test_vqa_accuracy_equals_the_one_of_single_questions() -> None:
     answers[60:80, 1:] = answers[60:80, :1]
     classes = ["yes", "Yes", "2", "dog", "the dog", "", "t shirt", "never said"]
     predicted = random.integers(0, len(classes), 200)
-    references = build_references(answers, texts, classes)
+    references = References(answers, texts, classes)
     changes = {"references": references, "predicted": predicted, "truth": predicted}
     for name, one in [
         ("vqa_accuracy_official", official_of_one),
         ("vqa_accuracy_simple", simple_of_one),
+        ("vqa_accuracy_official_2017", partial(official_of_one, flavour="official_2017")),
+        ("vqa_accuracy_evalai", partial(official_of_one, flavour="evalai")),
+        ("vizwiz_accuracy", partial(official_of_one, flavour="vizwiz")),
     ]:
         expected = [
             one(classes[guess], [texts[code] for code in row])
@@ -155,6 +182,11 @@ def test_vqa_accuracy_equals_the_one_of_single_questions() -> None:
         ]
         assert 0.05 < np.mean(expected) < 0.95
         assert value(name, num_answers=8, **changes) == pytest.approx(np.mean(expected))
+    best = [
+        max(official_of_one(one, [texts[c] for c in row]) for one in classes) for row in answers
+    ]
+    assert value("vqa_ceiling", num_answers=8, **changes) == pytest.approx(np.mean(best))
+    assert 0.5 < np.mean(best) < 0.99
 
 
 def test_vqa_accuracy_without_ten_annotators_says_why() -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.nn import functional
 
 from train.config.precisions import Precision
 from train.engine.step import forward
@@ -17,7 +16,6 @@ from train.inputs.batch import InputTable, gather
 from train.inputs.order import batches
 from train.inputs.parts import Part
 from train.inputs.resident import device_of
-from train.losses import IGNORED
 from train.metrics.classification import TOP, Evaluated
 from vqa_cache.system.signals import Stopped
 
@@ -47,6 +45,8 @@ class Outputs:
         in_top5: bool [n], see `Evaluated`.
         finite: bool [n], whether the highest logit is a finite number.
         top: None where nobody asked for it.
+        confidence: float64 [n], the probability of the predicted class; None of a rule, which has
+            no probabilities.
     """
 
     predicted: npt.NDArray[np.int64]
@@ -54,6 +54,7 @@ class Outputs:
     in_top5: npt.NDArray[np.bool_]
     finite: npt.NDArray[np.bool_]
     top: TopAnswers | None = None
+    confidence: npt.NDArray[np.float64] | None = None
 
 
 def run_model(
@@ -76,7 +77,7 @@ def run_model(
     """
     n, device = len(part), device_of(tables)
     predicted = torch.empty(n, dtype=torch.int64, device=device)
-    cross_entropy = torch.empty(n, dtype=torch.float64, device=device)
+    cross_entropy, confidence = torch.empty((2, n), dtype=torch.float64, device=device)
     in_top5, finite = torch.empty((2, n), dtype=torch.bool, device=device)
     all_truths = part.truth.to(device)
     probable = []
@@ -93,7 +94,8 @@ def run_model(
             outside = (truth < 0) | (truth >= logits.shape[1])
             best = logits.argmax(dim=1)  # of NaN and a number NaN is the highest
             predicted[place] = best
-            finite[place] = logits.gather(1, best[:, None])[:, 0].isfinite()
+            highest = logits.gather(1, best[:, None])[:, 0]
+            finite[place] = highest.isfinite()
             if top:
                 probable.append((place, *_most_probable(logits, best)))
             own = logits.gather(1, truth.masked_fill(outside, 0)[:, None])
@@ -101,16 +103,16 @@ def run_model(
             as_high = torch.ge(logits, own, out=torch.empty_like(logits)).sum(dim=1)
             in_top5[place] = (as_high > 0) & (as_high <= TOP) & ~outside  # NaN is as high as none
             # not by the mask as an index, whose length the CPU would wait for
-            losses = functional.cross_entropy(
-                logits, truth.masked_fill(outside, IGNORED), ignore_index=IGNORED, reduction="none"
-            )
-            cross_entropy[place] = losses.double().masked_fill_(outside, torch.nan)
+            whole = logits.float().logsumexp(dim=1)
+            cross_entropy[place] = (whole - own[:, 0]).double().masked_fill_(outside, torch.nan)
+            confidence[place] = (highest - whole).exp().double()
     return Outputs(
         predicted.cpu().numpy(),
         cross_entropy.cpu().numpy(),
         in_top5.cpu().numpy(),
         finite.cpu().numpy(),
         _in_order(probable),
+        confidence.cpu().numpy(),
     )
 
 
@@ -145,6 +147,7 @@ def evaluated(part: Part, outputs: Outputs, num_answers: int) -> Evaluated:
         truth=part.truth.numpy()[chosen],
         cross_entropy=outputs.cross_entropy[chosen],
         in_top5=outputs.in_top5[chosen],
+        confidence=None if outputs.confidence is None else outputs.confidence[chosen],
         image=part.joined.image[chosen],
         in_vocabulary=part.in_vocabulary[part.labelled],
         all_predicted=np.concatenate([outputs.predicted[part.labelled], instead]),

@@ -16,7 +16,7 @@ import torch
 
 from train.config.seeds import derive_seed
 from train.errors import TrainError
-from train.inputs.references import ANNOTATORS, References, build_references
+from train.inputs.references import ANNOTATORS, References
 from train.inputs.resident import ItemRows
 from train.inputs.vocabulary import Vocabulary
 from vqa_cache.cache import Cache
@@ -276,7 +276,7 @@ def _references(
             f"{ANNOTATORS} annotators' answers"
         )
     places = split.answers_offsets[chosen][:, None] + np.arange(ANNOTATORS)
-    return build_references(split.answers[places], split.answer_texts, vocabulary.answers)
+    return References(split.answers[places], split.answer_texts, vocabulary.answers)
 
 
 def experiment_splits(cache: Cache, dataset: str, precompute: str) -> dict[str, Split]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from train.components import families
 from train.inputs.references import References
+from train.metrics import calibration
 from train.metrics.clustered import clustered_error
 from train.metrics.vqa_accuracy import official_scores, simple_scores
 
@@ -25,11 +26,21 @@ METRICS: dict[str, str] = {
     "top5_accuracy": "train.metrics.classification:top5_accuracy",
     "vqa_accuracy_official": "train.metrics.classification:vqa_accuracy_official",
     "vqa_accuracy_simple": "train.metrics.classification:vqa_accuracy_simple",
+    "vqa_accuracy_official_2017": "train.metrics.classification:vqa_accuracy_official_2017",
+    "vqa_accuracy_evalai": "train.metrics.classification:vqa_accuracy_evalai",
+    "vizwiz_accuracy": "train.metrics.classification:vizwiz_accuracy",
     "f1_macro": "train.metrics.classification:f1_macro",
     "precision_macro": "train.metrics.classification:precision_macro",
     "recall_macro": "train.metrics.classification:recall_macro",
+    "precision_weighted": "train.metrics.classification:precision_weighted",
+    "f1_weighted": "train.metrics.classification:f1_weighted",
     "cross_entropy": "train.metrics.classification:cross_entropy",
     "ceiling": "train.metrics.classification:ceiling",
+    "vqa_ceiling": "train.metrics.classification:vqa_ceiling",
+    "calibration_error": "train.metrics.classification:calibration_error",
+    "coverage_at_1_percent_error": "train.metrics.classification:coverage_at_1_percent_error",
+    "coverage_at_5_percent_error": "train.metrics.classification:coverage_at_5_percent_error",
+    "area_under_risk_coverage": "train.metrics.classification:area_under_risk_coverage",
 }
 TOP = 5
 Whole = npt.NDArray[np.int64]
@@ -56,6 +67,7 @@ class Evaluated:
         all_predicted: int64 [q], a class for each labelled question, those without a usable image
             among them.
         references: of those q, for VQA accuracy; or the reason why there are none.
+        confidence: float64 [n], the probability of the predicted class; None of a rule.
         not_finite: the number of outputs that hold NaN or infinity: a model that gives such has
             no figures.
         zero_division: the precision of a class that is never predicted.
@@ -71,6 +83,7 @@ class Evaluated:
     all_predicted: Whole
     references: References | str
     not_finite: int = 0
+    confidence: npt.NDArray[np.float64] | None = None
     zero_division: float = 0.0
 
     @property
@@ -169,10 +182,68 @@ def _per_class(evaluated: Evaluated) -> tuple[npt.NDArray[np.float64], ...]:
     )
 
 
+def precision_weighted(evaluated: Evaluated) -> float:
+    """Precision of each class that occurs as a truth, weighted by how often it occurs. Recall
+    weighted so, and precision, recall and F1 over all examples together (micro), are accuracy."""
+    precision, _, _ = _per_class(evaluated)
+    return float(np.average(precision, weights=_occurring(evaluated)))
+
+
+def f1_weighted(evaluated: Evaluated) -> float:
+    """F1 of each class that occurs as a truth, weighted by how often it occurs."""
+    _, _, f1 = _per_class(evaluated)
+    return float(np.average(f1, weights=_occurring(evaluated)))
+
+
+def _occurring(evaluated: Evaluated) -> Whole:
+    return np.unique(evaluated.truth, return_counts=True)[1]
+
+
+def calibration_error(evaluated: Evaluated) -> float:
+    """Expected calibration error in 15 bins of equal width."""
+    return calibration.expected_calibration_error(_confidence(evaluated), evaluated.correct)
+
+
+def coverage_at_1_percent_error(evaluated: Evaluated) -> float:
+    """Share that can be answered, the most confident first, with 1 % of it wrong at most."""
+    return calibration.coverage_at_error(_confidence(evaluated), evaluated.correct, 0.01)
+
+
+def coverage_at_5_percent_error(evaluated: Evaluated) -> float:
+    """The same with 5 % of it wrong."""
+    return calibration.coverage_at_error(_confidence(evaluated), evaluated.correct, 0.05)
+
+
+def area_under_risk_coverage(evaluated: Evaluated) -> float:
+    """Mean error over all shares that can be answered, the most confident first."""
+    return calibration.area_under_risk_coverage(_confidence(evaluated), evaluated.correct)
+
+
+def _confidence(evaluated: Evaluated) -> npt.NDArray[np.float64]:
+    if evaluated.confidence is None:
+        raise NotComputable("a rule, which gives no probabilities")
+    return evaluated.confidence
+
+
 def vqa_accuracy_official(evaluated: Evaluated) -> float:
     """Mean official VQA accuracy (flavour official-2021, see data/answers.py) of all labelled
     questions: what the official evaluator gives for the run's file of predictions."""
     return float(official_scores(_matches(evaluated)).mean())
+
+
+def vqa_accuracy_official_2017(evaluated: Evaluated) -> float:
+    """As the official evaluator was before 2021, and is in older libraries."""
+    return float(official_scores(_matches(evaluated, "official_2017")).mean())
+
+
+def vqa_accuracy_evalai(evaluated: Evaluated) -> float:
+    """With both sides always normalised: TextVQA's evaluator, and the server's."""
+    return float(official_scores(_matches(evaluated, "evalai")).mean())
+
+
+def vizwiz_accuracy(evaluated: Evaluated) -> float:
+    """As VizWiz's evaluator has it: references are compared as they are."""
+    return float(official_scores(_matches(evaluated, "vizwiz")).mean())
 
 
 def vqa_accuracy_simple(evaluated: Evaluated) -> float:
@@ -180,10 +251,19 @@ def vqa_accuracy_simple(evaluated: Evaluated) -> float:
     return float(simple_scores(_matches(evaluated)).mean())
 
 
-def _matches(evaluated: Evaluated) -> Whole:
+def vqa_ceiling(evaluated: Evaluated) -> float:
+    """The highest official VQA accuracy that any choice from the vocabulary could reach."""
+    return float(official_scores(_references(evaluated).most_matches()).mean())
+
+
+def _matches(evaluated: Evaluated, flavour: str = "official") -> Whole:
+    return _references(evaluated).matches(evaluated.all_predicted, flavour)
+
+
+def _references(evaluated: Evaluated) -> References:
     if isinstance(evaluated.references, str):
         raise NotComputable(evaluated.references)
-    return evaluated.references.matches(evaluated.all_predicted)
+    return evaluated.references
 
 
 def accuracy_by_type(
