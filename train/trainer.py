@@ -18,9 +18,10 @@ import vqa_cache
 from train.components.user_code import users_error
 from train.config.schema import Experiment
 from train.engine.data import hold_joined
-from train.engine.outputs import run_model
+from train.engine.outputs import Outputs, run_model
 from train.errors import TrainError
 from train.evaluation.baselines import run_baselines
+from train.evaluation.controls import run_controls
 from train.evaluation.evaluate import measure, predictions
 from train.evaluation.result import compose
 from train.inputs.load import TrainingData, join_data
@@ -126,9 +127,11 @@ def train_and_measure(
         folder=folder.path,
         watch=watch,
     )
-    metrics = evaluate_parts(experiment, data, fitted, folder, watch)
+    metrics, outputs = evaluate_parts(experiment, data, fitted, folder, watch)
     others = Watch(watch.console, stopping=watch.stopping)
     baselines = run_baselines(experiment.config, data, runs=folder.path.parent, watch=others)
+    controls = run_controls(experiment.config, data, fitted.model, outputs, watch.stopping)
+    reasons = {**baselines["reasons"], **controls["reasons"]}
     fitted.snapshots.finish(fitted.score)
     return compose(
         experiment,
@@ -136,7 +139,7 @@ def train_and_measure(
         fitted,
         run_id=folder.path.name,
         metrics=metrics,
-        baselines=baselines,
+        baselines={**baselines, **controls, "reasons": reasons},
     )
 
 
@@ -162,11 +165,11 @@ def evaluate_parts(
     fitted: Fitted,
     folder: RunFolder,
     watch: Watch,
-) -> dict[str, Any]:
-    """`metrics` of the result: every part evaluated once, with the selected weights. Predictions
-    of every part but train go into the run's folder. A part with outputs that are not finite has
-    no figures, and one line says so."""
-    metrics = {}
+) -> tuple[dict[str, Any], dict[str, Outputs]]:
+    """`metrics` of the result, and what the model said: every part evaluated once, with the
+    selected weights. Predictions of every part but train go into the run's folder. A part with
+    outputs that are not finite has no figures, and one line says so."""
+    metrics, said = {}, {}
     for name, part in data.parts.items():
         outputs = run_model(
             fitted.model,
@@ -187,5 +190,6 @@ def evaluate_parts(
             why = metrics[name]["reasons"]["accuracy"]
             say(watch.console, f"{name}: no figures: {why}; look for large values in its rows")
         if name != "train":
+            said[name] = outputs
             folder.write_predictions(name, predictions(part, outputs, data.vocabulary))
-    return metrics
+    return metrics, said

@@ -39,8 +39,8 @@ def run_baselines(
     """`baselines` of a result: name -> split -> accuracy, accuracy_se, n; None with a reason where
     one does not apply."""
     names = ["majority", *SINGLE]
-    if config.baselines == "off" or config.train.overfit:
-        why = "train.overfit is set" if config.train.overfit else "baselines = off"
+    why = why_none(config)
+    if why is not None:
         return {**dict.fromkeys(names), "reasons": dict.fromkeys(names, why)}
     found: dict[str, Any] = {"majority": majority(data)}
     reasons = {}
@@ -52,9 +52,16 @@ def run_baselines(
     return {**found, "reasons": reasons}
 
 
+def why_none(config: Config) -> str | None:
+    """Why a run has no baselines, where it is to have none."""
+    if config.train.overfit:
+        return "train.overfit is set"
+    return "baselines = off" if config.baselines == "off" else None
+
+
 def majority(data: TrainingData) -> dict[str, dict[str, float | None]]:
     """Always the most frequent answer of the training part."""
-    return _by_split(data, lambda part: always(part, part.most_frequent))
+    return by_split(data, lambda part: always(part, part.most_frequent))
 
 
 def _single(
@@ -122,7 +129,7 @@ def _train(
             stopping=watch.stopping,
         )
 
-    return _by_split(data, outputs)
+    return by_split(data, outputs)
 
 
 def single_modality(config: Config, modality: str) -> Config:
@@ -148,7 +155,7 @@ def _budget(config: Config) -> dict[str, Any]:
     return {key: value for key, value in config.identity().items() if key not in features}
 
 
-def _by_split(
+def by_split(
     data: TrainingData, outputs: Callable[[Part], Outputs]
 ) -> dict[str, dict[str, float | None]]:
     """Accuracy, its error and n of every part but train."""

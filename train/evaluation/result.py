@@ -59,6 +59,9 @@ def _speed(fitted: Fitted, examples: int) -> dict[str, float | None]:
     return {"samples_per_second": speed, "epoch_seconds": examples / speed}
 
 
+PRINTED = ("majority", "question_only", "image_only")  # of the baselines: a terminal is narrow
+
+
 def headline_split(result: Mapping[str, Any]) -> str:
     """The split whose accuracy stands for a run: test where it is labelled."""
     test = result["metrics"].get("test")
@@ -67,7 +70,7 @@ def headline_split(result: Mapping[str, Any]) -> str:
 
 def print_result(result: Mapping[str, Any], console: Console) -> None:
     """A small table: each split's accuracy, with its standard error, beside its baselines."""
-    baselines = [name for name in result["baselines"] if name != "reasons"]
+    baselines = [name for name in PRINTED if name in result["baselines"]]
     title = f"{result['experiment']} on {result['dataset']}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in (
@@ -88,7 +91,7 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
             *(_share(baseline.get("accuracy")) for baseline in per_baseline),
         )
     console.print(table)
-    for line in below_question_only(result):
+    for line in [*below_question_only(result), *image_adds_nothing(result)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -105,6 +108,18 @@ def below_question_only(result: Mapping[str, Any]) -> list[str]:
         "can learn, train.lr_find finds its learning rate"
         for split, (reached, other) in both.items()
         if reached is not None and other is not None and reached < other
+    ]
+
+
+def image_adds_nothing(result: Mapping[str, Any]) -> list[str]:
+    """A line for each split on which other questions' images do as well as a question's own."""
+    shuffled = result["baselines"].get("shuffled_pairs") or {}
+    return [
+        f"note: {split}: the image adds nothing that can be told from chance: with images of other "
+        f"questions of the same text accuracy is {own['accuracy']:.4f} (visual gain "
+        f"{own['visual_gain_low']:+.4f} to {own['visual_gain_high']:+.4f})"
+        for split, own in shuffled.items()
+        if own.get("visual_gain_low") is not None and own["visual_gain_low"] <= 0
     ]
 
 

@@ -1,0 +1,106 @@
+"""Controls of a run: rules recomputed from the cache, and images that change places."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_train_small_cache import result_of, run_of
+
+import vqa_cache
+from train.evaluation.controls import partners
+from train.evaluation.result import image_adds_nothing
+from train.metrics.clustered import clustered_interval
+
+NAMES = ("question_type_prior", "question_lookup", "shuffled_pairs")
+
+
+def test_rules_and_shuffled_images_of_a_run(tmp_path: Path, cache: Path) -> None:
+    run = run_of(tmp_path, cache, "train.epochs=40", "head.hidden=[64]", "baselines=on")
+    result = result_of(run)
+    opened = vqa_cache.open(cache)
+    test = opened.examples("tiny/test")
+    held_out = run / "predictions.val.json"
+    assert held_out.exists()
+    train = opened.examples("tiny/train")
+    kept = ~train.question_id.isin([row["question_id"] for row in _rows(held_out)])
+    train = train[kept]
+    most = train.answer.value_counts().index[0]
+    for name, column in (("question_type_prior", "question_type"), ("question_lookup", "question")):
+        own = {key: Counter(group.answer) for key, group in train.groupby(column)}
+        right = 0.0
+        for key, answer in zip(test[column], test.answer, strict=True):
+            counts = own.get(key, Counter({most: 1}))
+            best = [a for a, count in counts.items() if count == max(counts.values())]
+            right += (answer in best) / len(best)
+        found = result["baselines"][name]["test"]
+        assert found["n"] == len(test)
+        assert found["accuracy"] == pytest.approx(right / len(test), abs=0.1)
+    shuffled = result["baselines"]["shuffled_pairs"]["test"]
+    gain = result["metrics"]["test"]["accuracy"] - shuffled["accuracy"]
+    assert shuffled["visual_gain"] == pytest.approx(gain)
+    assert shuffled["visual_gain_low"] < gain < shuffled["visual_gain_high"]
+    assert gain > 0.1, "the colour is in the image's row"
+    assert "train" not in result["baselines"]["shuffled_pairs"]
+    assert image_adds_nothing(result) == []
+
+
+def _rows(path: Path) -> list[dict[str, int]]:
+    import json
+
+    rows: list[dict[str, int]] = json.loads(path.read_text())
+    return rows
+
+
+def test_a_run_that_sees_one_modality_says_why(tmp_path: Path, cache: Path) -> None:
+    features = 'dataset = "tiny"\ntext = "pkg:tiny/model"'
+    found = result_of(run_of(tmp_path, cache, "baselines=on", features=features))["baselines"]
+    assert found["shuffled_pairs"] is None
+    why = "the experiment does not see both image and question"
+    assert found["reasons"]["shuffled_pairs"] == why
+    assert found["question_lookup"]["test"]["n"] > 0
+    off = result_of(run_of(tmp_path, cache, "seed=3"))["baselines"]
+    assert {name: off[name] for name in NAMES} == dict.fromkeys(NAMES)
+    assert {off["reasons"][name] for name in NAMES} == {"baselines = off"}
+
+
+@given(st.lists(st.integers(0, 6), max_size=40), st.integers(0, 3))
+def test_partners_change_places_among_equal_questions(questions: list[int], seed: int) -> None:
+    order = partners(np.array(questions, dtype=np.int64), seed)
+    assert sorted(order.tolist()) == list(range(len(questions)))
+    counts = Counter(questions)
+    once = sum(count == 1 for count in counts.values())
+    for own, other in enumerate(order.tolist()):
+        if counts[questions[own]] > 1:
+            assert questions[other] == questions[own]
+            assert other != own
+        else:
+            assert counts[questions[other]] == 1
+            assert other != own or once == 1
+    assert (order == partners(np.array(questions, dtype=np.int64), seed)).all()
+
+
+def test_the_interval_of_a_known_gain_covers_it() -> None:
+    """Simulated heads whose right and shuffled answers share the difficulty of their image."""
+    random, covered, repetitions = np.random.default_rng(0), 0, 1000
+    for _ in range(repetitions):
+        image = np.repeat(np.arange(150), random.integers(1, 8, 150))
+        ease = random.normal(0, 0.15, 150)[image]
+        right = random.random(len(image)) < 0.6 + ease
+        instead = random.random(len(image)) < 0.5 + ease * 0.2
+        low, high = clustered_interval(right.astype(float) - instead, image)
+        covered += low <= 0.1 <= high
+    assert abs(covered / repetitions - 0.95) <= 0.02
+
+
+def test_a_run_whose_images_add_nothing_is_told_so() -> None:
+    gain = {"visual_gain": 0.001, "visual_gain_low": -0.002, "visual_gain_high": 0.004}
+    result = {"baselines": {"shuffled_pairs": {"test": {"accuracy": 0.67, "n": 9, **gain}}}}
+    [line] = image_adds_nothing(result)
+    assert line.startswith("note: test: the image adds nothing that can be told from chance")
+    assert "0.6700 (visual gain -0.0020 to +0.0040)" in line
+    assert image_adds_nothing({"baselines": {}}) == []
