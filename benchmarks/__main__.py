@@ -65,6 +65,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "Write a cache of VQA v2's size, or a share of it.",
         "at most two minutes",
     ),
+    "open_vocabulary": Benchmark(
+        "benchmarks.open_vocabulary:command",
+        "Answers that no training has seen, by their texts: a cosine head on shapes.",
+        "minutes",
+    ),
     "precompute": Benchmark(
         "benchmarks.precompute.command:command",
         "Stage 1 against hand-written loops, sentence-transformers and its floor; kills, memory.",

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measuring.report import Report
-from benchmarks.systems import measure, systems
-from data.shapes.dataset import Making
+from benchmarks.systems import LIKES, Chosen, measure, miniatures, systems
+from data.registry import open_dataset
+from data.shapes.dataset import Making, make
+from train.config.catalogue import catalogue
 from train.runs.folder import load_run
 
 # a cosine head over answers' texts, an LSTM over words, a text alone
@@ -46,8 +48,8 @@ def test_what_cannot_run_is_counted_and_the_others_run(
     """Over the cache that the test before left, where it came before; its own otherwise."""
     import benchmarks.systems as module
 
-    def refuse(name: str, cache: Path, runs: Path) -> float:
-        if name == CHOSEN[2]:
+    def refuse(chosen: Chosen, cache: Path, runs: Path) -> float:
+        if chosen.name == CHOSEN[2]:
             raise ValueError("of one's own")
         return 0.5
 
@@ -60,3 +62,41 @@ def test_what_cannot_run_is_counted_and_the_others_run(
 
 def test_all_of_them_are_meant_by_default() -> None:
     assert len(systems()) == 45
+
+
+def test_published_encoders_have_their_published_widths_over_the_official_files(
+    tmp_path: Path,
+) -> None:
+    """Untrained; the largest, and v1's files, are left to `benchmarks systems --true-size`."""
+    report = Report()
+    names = ["dl2024-resnet50-tinybert-1e-4"]
+    measure(report, tmp_path, names, Making(images=3, questions=12), true_size=True)
+    figures = report.figures
+    assert figures["errors"] == {}
+    assert figures["ran"] == 1
+    assert figures["widths"] == {
+        "timm:resnet50.tv_in1k": 2048,
+        "hf:huawei-noah/TinyBERT_General_4L_312D": 312,
+    }
+
+
+def test_every_published_encoder_has_a_like_of_its_size() -> None:
+    entries = catalogue()
+    named = {
+        spec for name in systems() for kind in ("image", "text") for spec in entries[name][kind]
+    }
+    answers = {entries[name]["answer_text"] for name in systems()} - {None}
+    assert set(LIKES) == named | answers
+
+
+def test_the_miniatures_are_the_official_files_of_either_version(tmp_path: Path) -> None:
+    make(tmp_path / "shapes", Making(images=3, questions=12))
+    roots = miniatures(tmp_path / "shapes", tmp_path)
+    found = {}
+    for name, root in roots.items():
+        dataset = open_dataset(name, root)
+        assert dataset.splits() == ["train", "val", "test"]
+        found[name] = [(e.question, e.answer) for e in dataset.examples("train")]
+        prefix = "v2_" if name == "vqa2" else ""
+        assert (root / f"{prefix}OpenEnded_mscoco_train2014_questions.json").is_file()
+    assert found["vqa1"] == found["vqa2"] != []

@@ -137,6 +137,14 @@ def test_the_page_of_all_experiments_is_current() -> None:
     )
 
 
+def test_the_list_for_people_shows_fidelity_and_what_was_published() -> None:
+    lines = CliRunner().invoke(command, ["--list"]).output.splitlines()
+    row = next(line.split() for line in lines if line.startswith("upc-vgg16-guse "))
+    assert row[:4] == ["upc-vgg16-guse", "proxy", "0.4710", "UPC"]
+    own = next(line.split() for line in lines if line.startswith("mlp_answers "))
+    assert own[:2] == ["mlp_answers", "MLP:"]
+
+
 def test_every_stand_in_is_for_data_that_need_no_download() -> None:
     for name in PUBLISHED:
         read = read_experiment(name, ["features.dataset=elsewhere"])

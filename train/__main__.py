@@ -61,19 +61,16 @@ def command(
 
 
 def list_experiments(as_json: bool, markdown: bool) -> None:
-    """Names of the experiments with their first line; as JSON with all that documents them."""
-    from train.config.catalogue import as_markdown, catalogue
-    from vqa_cache.experiments import describe, experiment_files
+    """The experiments: for people with what they are, as JSON with all that documents them."""
+    from train.config.catalogue import as_lines, as_markdown, catalogue
 
+    entries = catalogue()
     if as_json:
-        click.echo(json.dumps(catalogue()))
+        click.echo(json.dumps(entries))
     elif markdown:
-        click.echo(as_markdown(catalogue()), nl=False)
+        click.echo(as_markdown(entries), nl=False)
     else:
-        found = {name: describe(path) for name, path in experiment_files().items()}
-        width = max(map(len, found), default=0)
-        for name, line in found.items():
-            click.echo(f"{name:{width}}  {line}")
+        click.echo("\n".join(as_lines(entries)))
 
 
 def train_seeds(

@@ -42,6 +42,24 @@ def _entry(experiment: Experiment, path: Path) -> Entry:
     }
 
 
+def as_lines(entries: Mapping[str, Entry]) -> list[str]:
+    """A line each: name, fidelity, published accuracy, what it is."""
+    rows = [
+        (
+            name,
+            entry["fidelity"] or "",
+            f"{entry['published']['figure']:.4f}" if entry["published"] else "",
+            entry["what"],
+        )
+        for name, entry in entries.items()
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
+        for row in rows
+    ]
+
+
 def as_markdown(entries: Mapping[str, Entry]) -> str:
     """The catalogue as a page: a table for each folder."""
     parts = [_BEGINNING]
