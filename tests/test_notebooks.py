@@ -18,6 +18,7 @@ from precompute.pipeline import Request, precompute
 from precompute.progress import ConsoleReporter
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "inspect_cache.ipynb"
+OWN_DATA = NOTEBOOK.with_name("own_data.ipynb")
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +36,14 @@ def answer_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache
 
 
-def executed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[nbformat.NotebookNode]:
-    """The notebook's outputs on a cache, none of them an error."""
-    monkeypatch.setenv("VQA_CACHE", str(cache))
+def executed(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, file: Path = NOTEBOOK
+) -> list[nbformat.NotebookNode]:
+    """A notebook's outputs on a cache, or a folder of its own, none of them an error."""
+    for name in ("VQA_CACHE", "VQA_NOTEBOOK"):
+        monkeypatch.setenv(name, str(cache))
     monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parent.parent))
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(file, as_version=4)
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute(
         cwd=os.fspath(NOTEBOOK.parent)
     )
@@ -101,3 +105,21 @@ def test_inspect_cache_runs_on_a_cache_of_imported_tokens_alone(
     assert f"'{keys[0].hex()}' -> torch.float16 [2, 3]" in said
     for lacking in ("keeps no pictures", "no split of this cache has answers", "no text table"):
         assert lacking in said
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_own_data_goes_from_a_folder_to_a_report_in_ten_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = nbformat.read(OWN_DATA, as_version=4).cells
+    assert sum(cell.cell_type == "code" for cell in cells) == 10
+    outputs = executed(tmp_path / "work", monkeypatch, OWN_DATA)
+    [run] = (tmp_path / "work" / "runs").glob("mlp_answers-*")
+    shown = [output["data"].get("text/html", "") for output in outputs if "data" in output]
+    [face] = [text for text in shown if f"<b>{run.name}</b>" in text]
+    accuracy = json.loads((run / "result.json").read_text())["metrics"]["test"]["accuracy"]
+    assert f"<td>{accuracy:.3f}</td>" in face
+    assert "<svg" in face
+    assert accuracy > 0.7
+    assert "what shape is it?   circle 0." in printed(outputs)
+    assert run.name in (tmp_path / "work" / "runs" / "report.html").read_text()

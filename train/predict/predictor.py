@@ -201,6 +201,11 @@ class TrainedRun(Run):
             predictor.offer(answers)
         return predictor.predict([Asked((str(file),), text) for file, text in pairs], top=top)
 
+    def _repr_html_(self) -> str:
+        from train.report.face import run_html
+
+        return run_html(self.path, self.result)
+
     def _predictor(self, cache: Path) -> Predictor:
         kept = self._predictors
         if cache not in kept:

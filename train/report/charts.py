@@ -25,6 +25,10 @@ from vqa_cache.experiments import parse_value
 
 INK = "#010203"
 SERIES = [f"#0a0b{number:02x}" for number in range(1, 9)]
+# what the series are coloured in where there is no page around the picture, in a notebook
+ELSEWHERE = (
+    "#3b82c4", "#e0703a", "#3a9d5b", "#a45bb8", "#b08e14", "#2a9d8f", "#d0417c", "#8a8d93",
+)  # fmt: skip
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
@@ -191,8 +195,8 @@ def _svg(figure: Figure, name: str) -> str:
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
-    for number, colour in enumerate(SERIES, start=1):
-        text = text.replace(colour, f"var(--series-{number})")
+    for number, (colour, elsewhere) in enumerate(zip(SERIES, ELSEWHERE, strict=True), start=1):
+        text = text.replace(colour, f"var(--series-{number}, {elsewhere})")
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     text = re.sub(
         r'<svg [^>]*viewBox="([^"]*)"[^>]*>', r'<svg role="img" viewBox="\1">', text, count=1

@@ -20,9 +20,10 @@ from train.report.looks import looks
 from train.report.runs import (
     ReportedRun,
     facts,
+    panels_of,
     reasons,
     settings_table,
-    splits_table,
+    splits_of,
 )
 from train.report.sweeps import ReportedSweep
 from train.report.table import Column, Table
@@ -113,7 +114,7 @@ def _run(run: ReportedRun, name: str) -> ShownRun:
         below=below_question_only(run.result),
         reasons=reasons(run),
         facts=facts(run),
-        splits=splits_table(run),
+        splits=splits_of(run.result),
         settings=settings_table([run]),
         curves=_curves(f"{name}-curves", [run]),
         answers=None if run.judged is None else _answers(run.name, run.judged, name),
@@ -122,16 +123,13 @@ def _run(run: ReportedRun, name: str) -> ShownRun:
 
 def _curves(name: str, runs: Sequence[ReportedRun]) -> Markup:
     """Losses, and accuracies beside that of the question alone where it is one."""
-    names = list(dict.fromkeys(curve for run in runs for curve in run.curves))
-    losses = [curve for curve in names if curve.endswith((" loss", " cross_entropy"))]
-    rest = [curve for curve in names if curve not in losses]
     levels = {
         f"question only, {run.selection}": alone
         for run in runs
         if (alone := run.baseline("question_only", run.selection)) is not None
     }
     by_run = {run.name: run.curves for run in runs}
-    return Markup(charts.curves(name, by_run, [("loss", losses), ("accuracy", rest)], levels))
+    return Markup(charts.curves(name, by_run, panels_of(by_run.values()), levels))
 
 
 def _answers(run: str, judged: Judged, name: str) -> ShownAnswers:

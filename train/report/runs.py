@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -133,9 +133,16 @@ def read_curves(log: Path) -> dict[str, Curve]:
     return {"train loss": losses, **curves}
 
 
-def splits_table(run: ReportedRun) -> Table:
-    """Figures of every split, beside what has to be beaten."""
-    baselines = [name for name in run.result["baselines"] if name != "reasons"]
+def panels_of(runs: Iterable[Mapping[str, Curve]]) -> list[tuple[str, list[str]]]:
+    """The panels that curves are drawn in: losses, and the rest."""
+    names = list(dict.fromkeys(name for curves in runs for name in curves))
+    losses = [name for name in names if name.endswith((" loss", " cross_entropy"))]
+    return [("loss", losses), ("accuracy", [name for name in names if name not in losses])]
+
+
+def splits_of(result: Mapping[str, Any]) -> Table:
+    """Figures of every split of a result, beside what has to be beaten."""
+    baselines = [name for name in result["baselines"] if name != "reasons"]
     figures = [name for name in FIGURES if name not in ("accuracy", "accuracy_se", "ceiling")]
     columns = [
         Column("split"),
@@ -146,8 +153,8 @@ def splits_table(run: ReportedRun) -> Table:
         Column("left out", "count"),
     ]
     rows = []
-    for split, found in run.result["metrics"].items():
-        beaten = [(run.result["baselines"][name] or {}).get(split) or {} for name in baselines]
+    for split, found in result["metrics"].items():
+        beaten = [(result["baselines"][name] or {}).get(split) or {} for name in baselines]
         rows.append(
             [
                 split,
