@@ -14,6 +14,7 @@ from data.check import as_object, check_dataset
 from data.example import DatasetError
 from data.records import is_visible
 from data.registry import open_dataset
+from data.submission import submission
 
 
 class _OneLineErrors(click.Group):
@@ -76,6 +77,19 @@ def check(
         )
     if not as_json:
         click.echo(f"dataset {name}: nothing wrong in {checked.root}")
+
+
+@main.command()
+@click.argument("name")
+@click.argument("predictions", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
+@click.option("--split", default="test")
+def submit(name: str, predictions: Path, out: Path, root: Path | None, split: str) -> None:
+    """Write a run's PREDICTIONS of a split to OUT, as the evaluator of dataset NAME loads them."""
+    rows = submission(name, open_dataset(name, root), split, predictions)
+    out.write_text(json.dumps(rows, ensure_ascii=False) + "\n", encoding="utf-8")
+    click.echo(f"{out}: {len(rows):,} answers to {split} of {name}")
 
 
 @main.group()

@@ -35,7 +35,6 @@ class Gqa(Records):
         for split in _SPLITS
     }
     pictures = ("images/*.jpg",)
-    submission = ("questionId", "prediction")
 
     def rows(self, split: str) -> Iterator[tuple[str, Any]]:
         for path in self.paths(split):

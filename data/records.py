@@ -56,13 +56,11 @@ class Records:
         files: split -> the places, relative to the root, where its file may lie; the first that
             is there counts. A name with a star stands for all files of that pattern together.
         pictures: patterns of the image files, for people.
-        submission: what its official evaluator calls a prediction's id and answer.
     """
 
     name: str
     files: ClassVar[Files] = {}
     pictures: tuple[str, ...] = ()
-    submission: tuple[str, str] = ("question_id", "answer")
 
     def __init__(self, root: str | Path | None = None) -> None:
         self.root = Path("datasets") / self.name if root is None else Path(root)

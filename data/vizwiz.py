@@ -38,7 +38,6 @@ class VizWiz(Records):
         for split in _SPLITS
     }
     pictures = tuple(f"{split}/VizWiz_{split}_*.jpg" for split in _SPLITS)
-    submission = ("image", "answer")
 
     def rows(self, split: str) -> Iterator[tuple[str, Any]]:
         images = ImageFolders(self.root, (split, f"images/{split}", "images", "Images"))

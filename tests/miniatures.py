@@ -87,14 +87,18 @@ def official(subtype: str, ids: Sequence[int], **more: Any) -> tuple[dict[str, A
     return {"questions": questions, "data_subtype": subtype}, {"annotations": annotations}
 
 
-def vqa2(root: Path) -> None:
+def vqa2(root: Path, prefix: str = "v2_") -> None:
     for subtype, ids in (("train2014", [10, 11]), ("val2014", [20])):
         questions, annotations = official(subtype, ids)
-        write_json(root / f"v2_OpenEnded_mscoco_{subtype}_questions.json", questions)
+        write_json(root / f"{prefix}OpenEnded_mscoco_{subtype}_questions.json", questions)
         for one in annotations["annotations"]:
             one["multiple_choice_answer"] = "red"
-        write_json(root / f"v2_mscoco_{subtype}_annotations.json", annotations)
+        write_json(root / f"{prefix}mscoco_{subtype}_annotations.json", annotations)
         coco(root, subtype, ids[0] // 10)
+
+
+def vqa1(root: Path) -> None:
+    vqa2(root, "")
 
 
 def ok_vqa(root: Path) -> None:
@@ -412,6 +416,11 @@ MINIATURES = {
         ("VizWiz_train_00000000.jpg", ("VizWiz_train_00000000.jpg",), "red", NINE, "answerable",
          "other"),
         "train.json", ('"answerable": 1', '"answerable": 2', "answerable is 2"), ("test",),
+    ),
+    "vqa1": Miniature(
+        vqa1, {"train": 2, "val": 1}, (10, (1,), "red", NINE, "what", "other"),
+        "OpenEnded_mscoco_train2014_questions.json",
+        ('"question": "what 10?"', '"question": 3', "has no question"),
     ),
     "vqa2": Miniature(
         vqa2, {"train": 2, "val": 1}, (10, (1,), "red", NINE, "what", "other"),

@@ -23,6 +23,19 @@ from train.inputs.vocabulary import (
 TEXTS = ["red", "blue", "", "a dog", "dog"]
 
 
+def test_rare_answers_are_left_out_by_their_count() -> None:
+    counts = Counter({"red": 4, "blue": 2, "ash": 2, "pink": 1})
+    assert most_frequent(counts, k=9, min_count=2).answers == ("red", "ash", "blue")
+    assert most_frequent(counts, k=1, min_count=2).answers == ("red",)
+    # counted together, and only then compared
+    merged = most_frequent(counts, k=9, min_count=3, merged={"pink": "blue"})
+    assert merged.answers == ("red", "blue")
+    with pytest.raises(
+        TrainError, match=r"answers.min_count = 5: .* 'red', occurs 4 times; expected"
+    ):
+        most_frequent(counts, k=9, min_count=5)
+
+
 def test_most_frequent_first_and_ties_in_alphabetical_order() -> None:
     counts = Counter({"blue": 2, "red": 3, "ash": 2, "zinc": 2, "one": 1})
     assert most_frequent(counts, k=3).answers == ("red", "ash", "blue")

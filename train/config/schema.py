@@ -72,8 +72,10 @@ def hidden_widths(head: Component) -> list[int]:
 class Answers(Section):
     """Which answers there are to choose from.
 
-    vocabulary: "train" takes the `k` most frequent answers of the training part; otherwise a text
-        file with one answer a line, or a list of answers, of which the first `k` count.
+    vocabulary: "train" takes the `k` most frequent answers of the training part, "all" takes them
+        all; otherwise a text file with one answer a line, or a list of answers, of which the first
+        `k` count.
+    min_count: answers that the training part has less often are none of them.
     source: count each example's majority answer, or the answers of all annotators.
     normalise: "vqa" merges answers that the official evaluation normalises alike.
     merge: "plurals" makes one answer of a singular and its plural, the more frequent of them,
@@ -83,6 +85,7 @@ class Answers(Section):
 
     vocabulary: str | list[str] = "train"
     k: int = Field(1000, ge=1)
+    min_count: int = Field(1, ge=1)
     source: Literal["majority", "all"] = "majority"
     normalise: Literal["none", "vqa"] = "none"
     merge: Literal["none", "plurals"] = "none"

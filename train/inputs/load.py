@@ -275,12 +275,14 @@ def _vocabulary(train: Joined, config: Config) -> Vocabulary:
     given: dict[str, Any] = {"k": answers.k, "normalised": normalised, "other": answers.other}
     if isinstance(answers.vocabulary, list):
         return listed(answers.vocabulary, **given)
-    if answers.vocabulary != "train":
+    if answers.vocabulary not in ("train", "all"):
         return read_vocabulary(Path(answers.vocabulary), **given)
     codes = train.answer if answers.source == "majority" else train.all_answers()
     counts = count_answers(codes, train.split.answer_texts, normalised=normalised)
     merged = plurals_in(counts, answers.kept_apart) if answers.merge == "plurals" else None
-    return most_frequent(counts, merged=merged, **given)
+    if answers.vocabulary == "all":
+        given["k"] = len(counts)
+    return most_frequent(counts, merged=merged, min_count=answers.min_count, **given)
 
 
 def _with_vocabulary(digest: str, vocabulary: Vocabulary) -> str:

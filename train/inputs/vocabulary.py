@@ -98,14 +98,16 @@ def most_frequent(
     normalised: bool = False,
     other: Other = "wrong",
     merged: Mapping[str, str] | None = None,
+    min_count: int = 1,
 ) -> Vocabulary:
     """The k most frequent answers; equally frequent ones in alphabetical order.
 
     Args:
         merged: answers that are counted as another -> that one.
+        min_count: those that are less frequent do not count.
 
     With other = "class" the class "other" is added behind them unless it is among them. Raises
-    TrainError where there is no answer to count.
+    TrainError where there is no answer to count, or none frequent enough.
     """
     if not counts:
         raise TrainError("the training part has no answer; expected labelled examples in train")
@@ -114,7 +116,12 @@ def most_frequent(
     for text, count in counts.items():
         joined[merged.get(text, text)] += count
     ranked = sorted(joined.items(), key=lambda item: (-item[1], item[0]))
-    kept = dict.fromkeys(text for text, _ in ranked[:k])
+    kept = dict.fromkeys(text for text, count in ranked[:k] if count >= min_count)
+    if not kept:
+        raise TrainError(
+            f"answers.min_count = {min_count}: the most frequent answer of the training part, "
+            f"{ranked[0][0]!r}, occurs {ranked[0][1]:,} times; expected a smaller count"
+        )
     merged = {text: stands for text, stands in merged.items() if stands in kept}
     return _vocabulary(kept, normalised=normalised, other=other, merged=merged)
 
