@@ -46,7 +46,8 @@ def submission(name: str, dataset: Dataset, split: str, predictions: Path) -> li
             more = ", …" if len(wrong) > _NAMED else ""
             raise DatasetError(
                 f"{predictions}: {len(wrong):,} {what} ({', '.join(wrong[:_NAMED])}{more}); "
-                f"expected one answer for each of {len(ids):,} questions of {split} in {dataset.root}"
+                f"expected one answer for each of {len(ids):,} questions of {split} in "
+                f"{dataset.root}"
             )
     return [{id_key: one, answer_key: answers[str(one)]} for one in ids]
 

@@ -104,3 +104,18 @@ def test_a_rule_has_no_confidence() -> None:
     sure = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
     values, _ = compute(record(confidence=sure), names)
     assert values["coverage_at_1_percent_error"] == pytest.approx(1 / 6)
+
+
+def test_answerability_is_judged_by_the_probability_of_unanswerable() -> None:
+    from test_train_metrics import record
+
+    random = np.random.default_rng(2)
+    hopeless, probability = random.random(6) < 0.5, random.random(6)
+    assert 0 < hopeless.sum() < 6
+    name = "unanswerable_average_precision"
+    values, _ = compute(record(unanswerable=(hopeless, probability)), [name])
+    assert values[name] == pytest.approx(average_precision_score(hopeless, probability))
+    _, reasons = compute(record(unanswerable=(np.zeros(6, dtype=bool), probability)), [name])
+    assert reasons[name] == "no question is unanswerable"
+    _, reasons = compute(record(), [name])
+    assert reasons[name].startswith("no question types answerable and unanswerable")

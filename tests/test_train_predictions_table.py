@@ -75,4 +75,10 @@ def test_the_first_of_the_most_probable_answers_is_the_predicted_one(
         expected = (logits / 0.5).softmax(0).sort(descending=True).values[:5]
         assert outputs.top.probabilities[3].tolist() == pytest.approx(expected.tolist())
         assert outputs.top.answers.shape == (len(part), min(5, classes))
+        assert outputs.confidence is not None
+        assert outputs.confidence == pytest.approx(outputs.top.probabilities[:, 0])
+        assert outputs.unanswerable is None
+        told = run_model(Fixed(logits), replace(part, unanswerable=1), data.tables, temperature=0.5)
+        assert told.unanswerable is not None
+        assert told.unanswerable == pytest.approx((logits / 0.5).softmax(0)[1].expand(len(part)))
     assert run_model(Fixed(logits), part, data.tables).top is None

@@ -14,7 +14,7 @@ from train.config.precisions import Precision
 from train.engine.step import forward
 from train.inputs.batch import InputTable, gather
 from train.inputs.order import batches
-from train.inputs.parts import Part
+from train.inputs.parts import UNANSWERABLE, Part
 from train.inputs.resident import device_of
 from train.metrics.classification import TOP, Evaluated
 from vqa_cache.system.signals import Stopped
@@ -47,6 +47,7 @@ class Outputs:
         top: None where nobody asked for it.
         confidence: float64 [n], the probability of the predicted class; None of a rule, which has
             no probabilities.
+        unanswerable: float64 [n], the probability of the part's class of that name, if it has one.
     """
 
     predicted: npt.NDArray[np.int64]
@@ -55,6 +56,7 @@ class Outputs:
     finite: npt.NDArray[np.bool_]
     top: TopAnswers | None = None
     confidence: npt.NDArray[np.float64] | None = None
+    unanswerable: npt.NDArray[np.float64] | None = None
 
 
 def run_model(
@@ -77,7 +79,7 @@ def run_model(
     """
     n, device = len(part), device_of(tables)
     predicted = torch.empty(n, dtype=torch.int64, device=device)
-    cross_entropy, confidence = torch.empty((2, n), dtype=torch.float64, device=device)
+    cross_entropy, confidence, hopeless = torch.empty((3, n), dtype=torch.float64, device=device)
     in_top5, finite = torch.empty((2, n), dtype=torch.bool, device=device)
     all_truths = part.truth.to(device)
     probable = []
@@ -106,6 +108,8 @@ def run_model(
             whole = logits.float().logsumexp(dim=1)
             cross_entropy[place] = (whole - own[:, 0]).double().masked_fill_(outside, torch.nan)
             confidence[place] = (highest - whole).exp().double()
+            if part.unanswerable is not None:
+                hopeless[place] = (logits[:, part.unanswerable] - whole).exp().double()
     return Outputs(
         predicted.cpu().numpy(),
         cross_entropy.cpu().numpy(),
@@ -113,6 +117,7 @@ def run_model(
         finite.cpu().numpy(),
         _in_order(probable),
         confidence.cpu().numpy(),
+        None if part.unanswerable is None else hopeless.cpu().numpy(),
     )
 
 
@@ -147,6 +152,7 @@ def evaluated(part: Part, outputs: Outputs, num_answers: int) -> Evaluated:
         truth=part.truth.numpy()[chosen],
         cross_entropy=outputs.cross_entropy[chosen],
         in_top5=outputs.in_top5[chosen],
+        unanswerable=_unanswerable(part, outputs),
         confidence=None if outputs.confidence is None else outputs.confidence[chosen],
         image=part.joined.image[chosen],
         in_vocabulary=part.in_vocabulary[part.labelled],
@@ -154,3 +160,14 @@ def evaluated(part: Part, outputs: Outputs, num_answers: int) -> Evaluated:
         references=part.references,
         not_finite=int((~outputs.finite).sum()),
     )
+
+
+def _unanswerable(
+    part: Part, outputs: Outputs
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]] | None:
+    if outputs.unanswerable is None:
+        return None
+    split, chosen = part.joined.split, part.answered
+    truth = split.question_types.index(UNANSWERABLE)
+    told = split.question_type[part.joined.kept[chosen]] == truth
+    return told, outputs.unanswerable[chosen]

@@ -25,6 +25,7 @@ from vqa_cache.table import Table
 
 Whole = npt.NDArray[np.int64]
 Say = Callable[[str], None]
+UNANSWERABLE = "unanswerable"  # an answer of VizWiz, and a type of its questions
 HELD_OUT_SHARE = 10  # one image in ten
 
 
@@ -197,6 +198,8 @@ class Part:
         most_frequent: the class that is the truth of most examples of train.
         references: of every labelled question, first the labelled examples and then those that are
             left out, for VQA accuracy; or why there are none.
+        unanswerable: the class "unanswerable", where the types of the questions say which are
+            (VizWiz); otherwise None.
     """
 
     name: str
@@ -208,6 +211,7 @@ class Part:
     in_vocabulary: npt.NDArray[np.bool_]
     most_frequent: int
     references: References | str
+    unanswerable: int | None = None
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -251,7 +255,14 @@ def make_part(
         in_vocabulary=labelled & (in_vocabulary < len(vocabulary)),
         most_frequent=most_frequent,
         references=_references(joined, labelled, vocabulary),
+        unanswerable=_unanswerable(joined, vocabulary),
     )
+
+
+def _unanswerable(joined: Joined, vocabulary: Vocabulary) -> int | None:
+    told = set(joined.split.question_types) == {"answerable", UNANSWERABLE}
+    there = told and UNANSWERABLE in vocabulary.answers
+    return vocabulary.answers.index(UNANSWERABLE) if there else None
 
 
 def most_frequent_class(train: Joined, vocabulary: Vocabulary) -> int:

@@ -40,6 +40,9 @@ METRICS: dict[str, str] = {
     "calibration_error": "train.metrics.classification:calibration_error",
     "coverage_at_1_percent_error": "train.metrics.classification:coverage_at_1_percent_error",
     "coverage_at_5_percent_error": "train.metrics.classification:coverage_at_5_percent_error",
+    "unanswerable_average_precision": (
+        "train.metrics.classification:unanswerable_average_precision"
+    ),
     "area_under_risk_coverage": "train.metrics.classification:area_under_risk_coverage",
 }
 TOP = 5
@@ -68,6 +71,8 @@ class Evaluated:
             among them.
         references: of those q, for VQA accuracy; or the reason why there are none.
         confidence: float64 [n], the probability of the predicted class; None of a rule.
+        unanswerable: bool [n] and float64 [n], which questions cannot be answered, the probability
+            that the model gives to that; None where the dataset does not say.
         not_finite: the number of outputs that hold NaN or infinity: a model that gives such has
             no figures.
         zero_division: the precision of a class that is never predicted.
@@ -84,6 +89,7 @@ class Evaluated:
     references: References | str
     not_finite: int = 0
     confidence: npt.NDArray[np.float64] | None = None
+    unanswerable: tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]] | None = None
     zero_division: float = 0.0
 
     @property
@@ -217,6 +223,17 @@ def coverage_at_5_percent_error(evaluated: Evaluated) -> float:
 def area_under_risk_coverage(evaluated: Evaluated) -> float:
     """Mean error over all shares that can be answered, the most confident first."""
     return calibration.area_under_risk_coverage(_confidence(evaluated), evaluated.correct)
+
+
+def unanswerable_average_precision(evaluated: Evaluated) -> float:
+    """Average precision of the probability of "unanswerable"; unanswerable questions are positive,
+    as VizWiz's evaluator of answerability has it."""
+    if evaluated.unanswerable is None:
+        raise NotComputable("no question types answerable and unanswerable, or no such answer")
+    positive, probability = evaluated.unanswerable
+    if not positive.any():
+        raise NotComputable("no question is unanswerable")
+    return calibration.average_precision(positive, probability)
 
 
 def _confidence(evaluated: Evaluated) -> npt.NDArray[np.float64]:
