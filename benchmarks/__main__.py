@@ -95,6 +95,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "Every published system through both stages on shapes, one epoch; their parameters.",
         "tens of minutes; --only takes one",
     ),
+    "taps": Benchmark(
+        "benchmarks.taps:command",
+        "Four taps of an encoder in one pass, against the deepest alone; bytes, kills, Ray.",
+        "minutes; --only takes a model",
+    ),
     "train": Benchmark(
         "benchmarks.train.command:command",
         "Stage 2's steps against their limits and hand-written loops; then flat and sweep.",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BERT, VIT, write_dataset
+from conftest import BERT, RESNET, VIT, write_dataset
 from test_precompute_crash import assert_same, kept
 
 from benchmarks.measuring import ray_driver
@@ -125,3 +125,17 @@ def test_without_ray_the_package_is_named(
     assert result.stderr.splitlines()[-1] == (
         "error: --engine ray needs the package ray: pip install 'vqa-cache[ray]'"
     )
+
+
+@needs_ray
+def test_several_taps_in_one_pass_write_the_bytes_of_runs_of_their_own(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", images=12, train=12, test=0)
+    where = ("--dataset", "jsonl", "--root", data, "--rows-per-shard", ROWS, "--precision", "fp32")
+    taps = (f"{RESNET}:tap=layer1:grid=2", f"{RESNET}:tap=layer3")
+    for tap in taps:
+        status, told = Driver(*where, "--cache", tmp_path / "alone", "--image", tap).wait()
+        assert status == 0, told
+    both = (*where, "--cache", tmp_path / "ray", "--image", taps[0], "--image", taps[1])
+    status, told = Driver(*both, "--engine", "ray").wait()
+    assert status == 0, told
+    assert_same(tmp_path / "ray", kept(tmp_path / "alone"))
