@@ -15,6 +15,7 @@ from train.metrics.calibration import (
     average_precision,
     coverage_at_error,
     expected_calibration_error,
+    reliability,
 )
 from train.metrics.classification import compute
 
@@ -119,3 +120,12 @@ def test_answerability_is_judged_by_the_probability_of_unanswerable() -> None:
     assert reasons[name] == "no question is unanswerable"
     _, reasons = compute(record(), [name])
     assert reasons[name].startswith("no question types answerable and unanswerable")
+
+
+def test_reliability_by_hand() -> None:
+    confidence = np.array([0.95, 0.95, 0.55, 0.55, 1.0])
+    right = np.array([True, False, True, False, True])
+    said, accuracy, n = reliability(confidence, right, bins=10)
+    assert n.tolist() == [2, 3]
+    assert accuracy == pytest.approx([0.5, 2 / 3])
+    assert said == pytest.approx([0.55, 2.9 / 3])

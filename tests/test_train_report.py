@@ -189,12 +189,13 @@ def test_the_figures_are_those_of_the_results(page: Page, reported: Path) -> Non
     for head, run in runs_of(reported).items():
         result = result_of(run)
         name = section(page, reported, head)
-        shown = {row["split"]: row for row in rows(page, f"{name}-splits")}
+        shown = {row["figure"]: row for row in rows(page, f"{name}-splits")}
         for split, metrics in result["metrics"].items():
-            assert shown[split]["accuracy"] == f"{metrics['accuracy']:.3f}"
-            assert shown[split]["± se"] == f"{metrics['accuracy_se']:.3f}"
-            assert shown[split]["n"] == f"{metrics['n']:,}"
-            assert shown[split]["ceiling"] == f"{metrics['ceiling']:.3f}"
+            for figure in ("accuracy", "accuracy_se", "ceiling", "calibration_error"):
+                assert shown[figure.replace("_", " ")][split] == f"{metrics[figure]:.3f}"
+            assert shown["n"][split] == f"{metrics['n']:,}"
+        alone = (result["baselines"]["question_only"] or {}).get("test")
+        assert ("accuracy of question only" in shown) == (alone is not None)
         types = rows(page, f"{name}-types-table")
         by_type = result["metrics"]["test"]["by_question_type"]
         assert {row["question type"]: row["top-1"] for row in types} == {
@@ -300,7 +301,7 @@ def test_without_the_cache_the_figures_remain(reported: Path, tmp_path: Path) ->
         f"note: {run.name}: no single answers are shown: {tmp_path}: no cache here" in done.output
     )
     page = Page(out.read_text())
-    assert [row["split"] for row in rows(page, "run1-splits")] == ["train", "val", "test"]
+    assert page.tables["run1-splits"][0] == ["figure", "train", "val", "test"]
     assert page.json["samples"] == {"runs": {}, "pictures": {}}
     assert "run1-answers" not in page.tables
 

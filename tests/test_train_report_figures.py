@@ -102,25 +102,3 @@ def test_confusions_are_the_mistakes(judged: Judged) -> None:
     heat = figures.heat(judged)
     assert heat.shares.shape == (len(heat.answers), len(heat.answers) + 1)
     assert heat.shares.sum(axis=1) == pytest.approx(np.ones(len(heat.answers)))
-
-
-def test_calibration_by_hand() -> None:
-    confidence = np.array([0.95, 0.95, 0.55, 0.55, 1.0])
-    right = np.array([True, False, True, False, True])
-    found = figures.calibration(confidence, right)
-    assert found.n.tolist() == [2, 3]
-    assert found.accuracy == pytest.approx([0.5, 2 / 3])
-    assert found.confidence == pytest.approx([0.55, 2.9 / 3])
-    assert found.error == pytest.approx((2 * 0.05 + 3 * (2.9 / 3 - 2 / 3)) / 5)
-
-
-def test_coverage_by_hand() -> None:
-    confidence = np.array([0.9, 0.8, 0.8, 0.1])
-    right = np.array([True, True, False, False])
-    found = figures.coverage(confidence, right)
-    assert found.share == pytest.approx([0.25, 0.75, 1.0])  # equally sure ones come together
-    assert found.accuracy == pytest.approx([1, 2 / 3, 0.5])
-    assert found.area == pytest.approx((0 + 2 / 3 + 1 / 2) / 4)
-    assert found.at(0.6) == 0.75
-    assert found.at(1.0) == 0.25
-    assert figures.coverage(confidence, ~right).at(0.9) is None

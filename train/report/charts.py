@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from train.report.figures import Calibration, Coverage
+from train.metrics.calibration import Floats, reliability, risk_coverage
+from train.report.judged import Flags
 from train.report.runs import Curve
 from train.report.sweeps import ReportedSweep
 from train.sweep.space import Choice, Range
@@ -50,6 +51,7 @@ _STYLE: dict[Any, Any] = {
     "grid.color": INK,
     "axes.axisbelow": True,
 }
+MOST_POINTS = 200  # of a curve
 _MOST_LABELS = 12  # of a key's values
 
 
@@ -89,24 +91,29 @@ def curves(
         return _svg(figure, name)
 
 
-def confidence(
-    name: str, calibrated: Mapping[str, Calibration], covered: Mapping[str, Coverage]
-) -> str:
-    """Accuracy by confidence beside accuracy by coverage; a colour for each run."""
+def confidence(name: str, by_run: Mapping[str, tuple[Floats, Flags]]) -> str:
+    """Accuracy by confidence beside accuracy by coverage; a colour for each run.
+
+    Args:
+        by_run: the probability of each answer that a run gave, and whether it is right.
+    """
     with matplotlib.rc_context(_STYLE):
         figure, (left, right) = _panels(2)
         left.plot([0, 1], [0, 1], ":", color=INK, linewidth=1)
-        colours = _colours(len(calibrated))
-        for colour, (run, one) in zip(colours, calibrated.items(), strict=True):
-            left.plot(one.confidence, one.accuracy, color=colour, label=run)
-            left.scatter(one.confidence, one.accuracy, s=4 + 60 * one.n / one.n.max(), color=colour)
-        for colour, (run, whole) in zip(colours, covered.items(), strict=True):
-            right.plot(*_thinned(whole), color=colour, label=run)
+        for colour, (run, (sure, correct)) in zip(
+            _colours(len(by_run)), by_run.items(), strict=True
+        ):
+            said, accuracy, n = reliability(sure, correct)
+            left.plot(said, accuracy, color=colour, label=run)
+            left.scatter(said, accuracy, s=4 + 60 * n / n.max(), color=colour)
+            coverage, error = risk_coverage(sure, correct)
+            chosen = np.unique(np.linspace(0, len(coverage) - 1, MOST_POINTS).astype(int))
+            right.plot(coverage[chosen], 1 - error[chosen], color=colour, label=run)
         left.set(title="calibration", xlabel="confidence", ylabel="accuracy", xlim=(0, 1),
                  ylim=(0, 1.02))  # fmt: skip
         right.set(title="risk and coverage", xlabel="share of questions answered, the surest first",
                   ylabel="accuracy on them", xlim=(0, 1.01))  # fmt: skip
-        if len(calibrated) > 1:
+        if len(by_run) > 1:
             right.legend(fontsize="small")
         return _svg(figure, name)
 
@@ -151,11 +158,6 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 
 def _colours(count: int) -> list[str]:
     return [SERIES[number % len(SERIES)] for number in range(count)]
-
-
-def _thinned(whole: Coverage, most: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    chosen = np.unique(np.linspace(0, len(whole.share) - 1, most).astype(int))
-    return whole.share[chosen], whole.accuracy[chosen]
 
 
 def _axis(axes: Axes, place: int, title: str, labels: Sequence[tuple[float, str]]) -> None:

@@ -13,7 +13,6 @@ from train.report.judged import Flags, Judged
 from train.report.table import Column, Table
 
 Floats = npt.NDArray[np.float64]
-BINS = 10  # of confidence
 CONFUSIONS = 200  # pairs in the table
 HEATED = 12  # answers in the picture of confusions
 FEW = 30  # questions of a type below which it is not called the best or the worst
@@ -118,51 +117,3 @@ def heat(judged: Judged) -> Heat:
         if truth in place:
             counts[place[truth], place.get(given, len(answers))] += 1
     return Heat(answers, counts / counts.sum(axis=1, keepdims=True))
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Bins of confidence that hold a question: mean confidence, accuracy and n of each, and the
-    expected calibration error, the mean of their distance weighted by n (Naeini et al. 2015)."""
-
-    confidence: Floats
-    accuracy: Floats
-    n: npt.NDArray[np.int64]
-    error: float
-
-
-def calibration(confidence: Floats, right: Flags) -> Calibration:
-    """Of n > 0 answers, in BINS bins of equal width."""
-    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    n = np.bincount(bins, minlength=BINS)
-    there = n > 0
-    mean = np.bincount(bins, weights=confidence, minlength=BINS)[there] / n[there]
-    accuracy = np.bincount(bins, weights=right, minlength=BINS)[there] / n[there]
-    error = float((np.abs(mean - accuracy) * n[there]).sum() / len(right))
-    return Calibration(mean, accuracy, n[there], error)
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """Accuracy of the most confident questions alone, by their share of all; `area` is the mean
-    share of mistakes over all coverages (AURC, Geifman and El-Yaniv 2017)."""
-
-    share: Floats
-    accuracy: Floats
-    area: float
-
-    def at(self, accuracy: float) -> float | None:
-        """The largest share of questions that can be answered with this accuracy."""
-        enough = self.share[self.accuracy >= accuracy]
-        return float(enough.max()) if len(enough) else None
-
-
-def coverage(confidence: Floats, right: Flags) -> Coverage:
-    """Of n > 0 answers; equally confident ones are answered together."""
-    order = np.argsort(-confidence, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(confidence[order])), len(order) - 1)
-    answered = last + 1
-    accuracy = np.cumsum(right[order])[last] / answered
-    weights = np.diff(answered, prepend=0)
-    area = float(((1 - accuracy) * weights).sum() / len(right))
-    return Coverage(answered / len(right), accuracy, area)

@@ -12,9 +12,14 @@ from markupsafe import Markup
 
 import vqa_cache
 from train.errors import TrainError
-from train.evaluation.result import below_question_only
+from train.evaluation.result import below_question_only, image_adds_nothing
+from train.metrics.calibration import (
+    area_under_risk_coverage,
+    coverage_at_error,
+    expected_calibration_error,
+)
 from train.report import charts, figures, samples, sweeps
-from train.report.figures import Calibration, Coverage, Heat
+from train.report.figures import Heat
 from train.report.judged import Judged
 from train.report.looks import looks
 from train.report.runs import (
@@ -31,7 +36,7 @@ from train.runs.comparison import compare_accuracy
 from vqa_cache.errors import UserError
 
 HERE = Path(__file__).parent
-SURE = (0.9, 0.95, 0.99)  # accuracies whose coverage is told
+ERRORS = (0.1, 0.05, 0.01)  # whose coverage is told
 
 
 def write_page(
@@ -89,7 +94,8 @@ class ShownAnswers:
 
     Attributes:
         open_types: by type without yes/no questions; None where there are none of either kind.
-        sure: accuracy -> the share of questions that can be answered with it.
+        area: under the curve of error by coverage.
+        covered: error -> the share of questions that can be answered with at most that.
     """
 
     types_are: str
@@ -101,9 +107,9 @@ class ShownAnswers:
     by_answer: Table
     confusions: Table
     heat: Heat
-    calibration: Calibration
-    coverage: Coverage
-    sure: Mapping[float, float | None]
+    calibration_error: float
+    area: float
+    covered: Mapping[float, float]
     confidence: Markup
 
 
@@ -111,7 +117,7 @@ def _run(run: ReportedRun, name: str) -> ShownRun:
     return ShownRun(
         id=name,
         run=run,
-        below=below_question_only(run.result),
+        below=[*below_question_only(run.result), *image_adds_nothing(run.result)],
         reasons=reasons(run),
         facts=facts(run),
         splits=splits_of(run.result),
@@ -137,9 +143,8 @@ def _answers(run: str, judged: Judged, name: str) -> ShownAnswers:
     types = figures.by_type(judged, judged.types, what)
     mixed = yes_no.any() and not yes_no.all()
     open_types = figures.by_type(judged, judged.types, what, ~yes_no) if mixed else None
+    sure = judged.confidence, judged.right
     best, worst = figures.best_and_worst(open_types or types)
-    calibration = figures.calibration(judged.confidence, judged.right)
-    coverage = figures.coverage(judged.confidence, judged.right)
     return ShownAnswers(
         types_are=what,
         types=types,
@@ -150,12 +155,10 @@ def _answers(run: str, judged: Judged, name: str) -> ShownAnswers:
         by_answer=figures.by_answer(judged),
         confusions=figures.confusions(judged),
         heat=figures.heat(judged),
-        calibration=calibration,
-        coverage=coverage,
-        sure={share: coverage.at(share) for share in SURE},
-        confidence=Markup(
-            charts.confidence(f"{name}-confidence", {run: calibration}, {run: coverage})
-        ),
+        calibration_error=expected_calibration_error(*sure),
+        area=area_under_risk_coverage(*sure),
+        covered={error: coverage_at_error(*sure, error) for error in ERRORS},
+        confidence=Markup(charts.confidence(f"{name}-confidence", {run: sure})),
     )
 
 
@@ -164,18 +167,17 @@ def _answers(run: str, judged: Judged, name: str) -> ShownAnswers:
 
 def _together(runs: Sequence[ReportedRun], cache: Path) -> dict[str, Any]:
     """Runs side by side."""
-    judged = {run.name: run.judged for run in runs if run.judged is not None}
-    confidence = charts.confidence(
-        "all-confidence",
-        {name: figures.calibration(one.confidence, one.right) for name, one in judged.items()},
-        {name: figures.coverage(one.confidence, one.right) for name, one in judged.items()},
-    )
+    judged = {
+        run.name: (run.judged.confidence, run.judged.right)
+        for run in runs
+        if run.judged is not None
+    }
     return {
         "figures": _figures_table(runs),
         "differences": _differences(runs, cache),
         "settings": settings_table(runs),
         "curves": _curves("all-curves", runs),
-        "confidence": Markup(confidence) if judged else "",
+        "confidence": Markup(charts.confidence("all-confidence", judged)) if judged else "",
     }
 
 

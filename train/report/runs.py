@@ -70,6 +70,13 @@ class ReportedRun:
         return None if value is None else float(value)
 
     @property
+    def shuffled(self) -> Mapping[str, Any] | None:
+        """What images of other questions instead of their own make of it, on its split; None where
+        that has no interval."""
+        found = (self.result["baselines"].get("shuffled_pairs") or {}).get(self.split) or {}
+        return found if found.get("visual_gain_low") is not None else None
+
+    @property
     def visual_gain(self) -> float | None:
         """Accuracy less that of the question alone."""
         alone, own = self.baseline("question_only"), self.metrics["accuracy"]
@@ -141,33 +148,20 @@ def panels_of(runs: Iterable[Mapping[str, Curve]]) -> list[tuple[str, list[str]]
 
 
 def splits_of(result: Mapping[str, Any]) -> Table:
-    """Figures of every split of a result, beside what has to be beaten."""
-    baselines = [name for name in result["baselines"] if name != "reasons"]
-    figures = [name for name in FIGURES if name not in ("accuracy", "accuracy_se", "ceiling")]
-    columns = [
-        Column("split"),
-        Column("n", "count"),
-        *(Column(name, "share") for name in ("accuracy", "± se", "ceiling")),
-        *(Column(name.replace("_", " "), "share") for name in baselines),
-        *(Column(name.replace("_", " "), "share") for name in figures),
-        Column("left out", "count"),
-    ]
-    rows = []
-    for split, found in result["metrics"].items():
-        beaten = [(result["baselines"][name] or {}).get(split) or {} for name in baselines]
-        rows.append(
-            [
-                split,
-                found["n"],
-                found["accuracy"],
-                found["accuracy_se"],
-                found["ceiling"],
-                *(one.get("accuracy") for one in beaten),
-                *(found.get(name) for name in figures),
-                found["n_left_out"],
-            ]
-        )
-    return Table(columns, rows)
+    """Figures of every split of a result, a column each, beside what has to be beaten."""
+    splits, baselines = result["metrics"], result["baselines"]
+    counts = {"n": "n", "n_left_out": "left out"}
+    rows = [[told, *(found[key] for found in splits.values())] for key, told in counts.items()]
+    for name in FIGURES:
+        values = [found.get(name) for found in splits.values()]
+        if any(value is not None for value in values):
+            rows.append([name.replace("_", " "), *values])
+    for name in (name for name in baselines if name != "reasons"):
+        own = baselines[name] or {}
+        values = [(own.get(split) or {}).get("accuracy") for split in splits]
+        if any(value is not None for value in values):
+            rows.append([f"accuracy of {name.replace('_', ' ')}", *values])
+    return Table([Column("figure"), *(Column(split, "figure") for split in splits)], rows)
 
 
 def reasons(run: ReportedRun) -> list[str]:

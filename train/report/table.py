@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["text", "count", "share", "bar", "number"]
+Kind = Literal["text", "count", "share", "bar", "number", "figure"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Column:
 
     Attributes:
         kind: "text", "count" (a whole number), "share" (0 to 1), "bar" (a share, drawn too),
-            "number" (four digits).
+            "number" (four digits), "figure" (a share, or a count where it is whole).
     """
 
     name: str
@@ -25,9 +25,9 @@ class Column:
         """A cell as a person reads it; `-` where there is no value."""
         if value is None:
             return "-"
-        if self.kind == "count":
+        if self.kind == "count" or (self.kind == "figure" and isinstance(value, int)):
             return f"{value:,}"
-        if self.kind in ("share", "bar"):
+        if self.kind in ("share", "bar", "figure"):
             return f"{value:.3f}"
         if self.kind == "number" and isinstance(value, float):
             return f"{value:.4g}"
