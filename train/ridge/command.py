@@ -25,6 +25,7 @@ from train.command_line import (
 )
 from train.errors import TrainError
 from train.ridge.layers import draw_layers, layers_of, print_layers
+from train.ridge.logistic import STRENGTHS, LogisticPath, Solution
 from train.ridge.path import PATH, Column, Inputs, RidgePath, check_stop, moments
 from vqa_cache.spec import EncoderSpec
 
@@ -71,26 +72,56 @@ def fit_head(
     """
     from train.engine.build import trainable
 
-    train, selection = data.parts["train"], data.parts[data.selection]
+    train = data.parts["train"]
     examples = trainable(data)
     columns = columns_of(train, data.tables, examples)
     sums = moments(columns, train.truth[examples], len(data.vocabulary), stopping=stopping)
     path = RidgePath(sums)
     solutions = [path.weights(strength) for strength in path.lambdas]
+    accuracies = accuracies_of(solutions, data, stopping)
+    best = max(range(len(PATH)), key=lambda place: (accuracies[place], place))
+    return Head(image, text, _width(data), accuracies[best], PATH[best], accuracies)
+
+
+def fit_logistic(
+    data: TrainingData,
+    image: str | None,
+    text: str | None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Head:
+    """The same by logistic regression: its `strength` is 1 / C."""
+    from train.engine.build import trainable
+
+    train = data.parts["train"]
+    examples = trainable(data)
+    columns = columns_of(train, data.tables, examples)
+    path = LogisticPath(columns, train.truth[examples], len(data.vocabulary), stopping=stopping)
+    solutions = [path.solve(strength / len(examples)) for strength in STRENGTHS]
+    accuracies = accuracies_of(solutions, data, stopping)
+    best = max(range(len(STRENGTHS)), key=lambda place: (accuracies[place], -place))
+    return Head(image, text, _width(data), accuracies[best], STRENGTHS[best], accuracies)
+
+
+def _width(data: TrainingData) -> int:
+    return sum(table.width for table in data.tables.values())
+
+
+def accuracies_of(
+    solutions: Sequence[Solution], data: TrainingData, stopping: Callable[[], bool]
+) -> tuple[float, ...]:
+    """Accuracy of every solution on the selection part."""
+    selection = data.parts[data.selection]
     answered = torch.from_numpy(selection.answered).nonzero()[:, 0]
     by_image = torch.from_numpy(selection.joined.image)[answered].argsort(stable=True)
     answered = answered[by_image]  # a chunk has few distinct images
-    right = torch.zeros(len(PATH), dtype=torch.int64)
+    right = torch.zeros(len(solutions), dtype=torch.int64)
     for chunk in answered.split(SELECTION_CHUNK):
         check_stop(stopping)
         inputs = Inputs(columns_of(selection, data.tables, chunk))
         truth = selection.truth[chunk]
         for place, (weights, bias) in enumerate(solutions):
             right[place] += (inputs.predictions(weights, bias) == truth).sum()
-    accuracies = tuple((right.double() / len(answered)).tolist())
-    best = max(range(len(PATH)), key=lambda place: (accuracies[place], place))
-    width = sum(table.width for table in data.tables.values())
-    return Head(image, text, width, accuracies[best], PATH[best], accuracies)
+    return tuple((right.double() / len(answered)).tolist())
 
 
 def columns_of(
@@ -143,11 +174,14 @@ def rank(
     console: Console,
     stopping: Callable[[], bool] = lambda: False,
     pairs: Sequence[tuple[str | None, str | None]] | None = None,
+    *,
+    fit: Callable[..., Head] = fit_head,
 ) -> tuple[list[Head], dict[str, str]]:
     """Heads for candidates, the best first, and why some have none.
 
     Args:
         pairs: (image, text) tables; None: all `candidates`.
+        fit: `fit_head` or `fit_logistic`.
 
     Raises:
         TrainError: an override is wrong, or no candidate has a head.
@@ -181,7 +215,7 @@ def rank(
         name = " + ".join(filter(None, (image, text)))
         try:
             data = load_data(experiment, cache, precision="fp32", device=CPU)
-            head = fit_head(data, image, text, stopping)
+            head = fit(data, image, text, stopping)
         except TrainError as error:
             reasons[name] = str(error)
             say(console, f"{name}: left out: {error}")
@@ -209,10 +243,12 @@ def rank(
     metavar="FILE",
     help="With --layers: also draw accuracy by tap, as PNG.",
 )
+@click.option("--logistic", is_flag=True, help="By logistic regression, 45 penalties.")
 @json_option
 def command(
     overrides: tuple[str, ...],
     cache: Path,
+    logistic: bool,
     layers: tuple[str, ...],
     picture: Path | None,
     as_json: bool,
@@ -233,16 +269,27 @@ def command(
     opened = vqa_cache.open(cache)
     chosen = layers_of(opened, layers) if layers else None
     pairs = chosen.candidates() if chosen else None
-    heads, reasons = rank(opened, overrides, console, StopSignal(), pairs)
+    heads, reasons = rank(
+        opened,
+        overrides,
+        console,
+        StopSignal(),
+        pairs,
+        fit=fit_logistic if logistic else fit_head,
+    )
     if chosen and picture is not None:
         draw_layers(chosen, heads, picture)
     if as_json:
-        found = {"heads": [asdict(head) for head in heads], "lambdas": PATH, "reasons": reasons}
+        found = {
+            "heads": [asdict(head) for head in heads],
+            "lambdas": STRENGTHS if logistic else PATH,
+            "reasons": reasons,
+        }
         click.echo(json.dumps(found | ({"taps": chosen.taps} if chosen else {})))
     elif chosen:
         print_layers(chosen, heads, console)
     else:
-        print_heads(heads, console)
+        print_heads(heads, console, "1 / C" if logistic else "lambda")
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
@@ -262,7 +309,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
             )
 
 
-def print_heads(heads: Sequence[Head], console: Console) -> None:
+def print_heads(heads: Sequence[Head], console: Console, strength: str) -> None:
     """The ranking as a table."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -270,9 +317,9 @@ def print_heads(heads: Sequence[Head], console: Console) -> None:
     table = Table(title="ridge heads", title_justify="left", box=SIMPLE_HEAD)
     for column in ("image", "text"):
         table.add_column(column, overflow="fold")
-    for column in ("width", "lambda", "accuracy"):
+    for column in ("width", strength, "accuracy"):
         table.add_column(column, justify="right", no_wrap=True)
     for head in heads:
-        accuracy, strength = f"{head.accuracy:.4f}", f"{head.strength:.0e}"
-        table.add_row(head.image or "-", head.text or "-", f"{head.width:,}", strength, accuracy)
+        found = (f"{head.width:,}", f"{head.strength:.0e}", f"{head.accuracy:.4f}")
+        table.add_row(head.image or "-", head.text or "-", *found)
     console.print(table)
