@@ -91,8 +91,19 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
             *(_share(baseline.get("accuracy")) for baseline in per_baseline),
         )
     console.print(table)
-    for line in [*below_question_only(result), *image_adds_nothing(result)]:
+    told = [*by_answer_type(result), *below_question_only(result), *image_adds_nothing(result)]
+    for line in told:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def by_answer_type(result: Mapping[str, Any]) -> list[str]:
+    """A line with the accuracy of each answer type on the split that stands for the run, the most
+    frequent first; none where the data set has no types."""
+    split = headline_split(result)
+    types = result["metrics"][split].get("by_answer_type") or {}
+    ordered = sorted(types.items(), key=lambda item: -item[1]["n"])
+    told = [f"{name} {one['accuracy']:.4f} (n {one['n']:,})" for name, one in ordered]
+    return [f"{split} by answer type: {', '.join(told)}"] if told else []
 
 
 def below_question_only(result: Mapping[str, Any]) -> list[str]:
