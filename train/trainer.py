@@ -185,6 +185,7 @@ def evaluate_parts(
             outputs,
             data.vocabulary,
             zero_division=experiment.config.evaluation.zero_division,
+            wordnet=experiment.config.evaluation.wordnet,
         )
         if not outputs.finite.all():
             why = metrics[name]["reasons"]["accuracy"]

@@ -94,9 +94,14 @@ class Answers(Section):
 
 
 class Evaluation(Section):
-    """How figures are computed. zero_division: the precision of a class that is never predicted."""
+    """How figures are computed.
+
+    zero_division: the precision of a class that is never predicted.
+    wordnet: the folder of WordNet's files, for WUPS; without it there is none.
+    """
 
     zero_division: Literal[0, 1] = 0
+    wordnet: str | None = None
 
 
 class Training(Section):

@@ -12,7 +12,15 @@ import numpy.typing as npt
 from train.engine.outputs import Outputs, evaluated
 from train.inputs.parts import Part
 from train.inputs.vocabulary import Vocabulary
-from train.metrics.classification import METRICS, TOP, Evaluated, accuracy_by_type, compute
+from train.metrics.classification import (
+    METRICS,
+    TOP,
+    Evaluated,
+    NotComputable,
+    accuracy_by_type,
+    compute,
+)
+from train.metrics.wups import THRESHOLDS, mean_wups
 
 Prediction = dict[str, int | str]
 FAILED_ITEM = "an item failed in stage 1 or is missing"
@@ -33,14 +41,21 @@ def measure(
     names: Iterable[str] = METRICS,
     *,
     zero_division: float = 0.0,
+    wordnet: str | None = None,
 ) -> dict[str, Any]:
     """`metrics.<split>` of a result: values (None where there is none), reasons, n, and accuracy
-    by question and answer type where the dataset has types."""
+    by question and answer type where the dataset has types.
+
+    Args:
+        wordnet: the folder of WordNet's files, for WUPS.
+    """
     record = replace(evaluated(part, outputs, len(vocabulary)), zero_division=zero_division)
     values, reasons = compute(record, names)
+    near, why = _wups(part, record, vocabulary, wordnet)
     split, chosen = part.joined.split, part.joined.kept[part.answered]
     return {
         **values,
+        **near,
         "accuracy_se_method": "clustered by image",
         "n": len(chosen),
         "n_left_out": part.left_out,
@@ -49,8 +64,23 @@ def measure(
         "other_policy": vocabulary.other,
         "by_answer_type": _by_type(record, split.answer_type[chosen], split.answer_types),
         "by_question_type": _by_type(record, split.question_type[chosen], split.question_types),
-        "reasons": reasons,
+        "reasons": {**reasons, **why},
     }
+
+
+def _wups(
+    part: Part, record: Evaluated, vocabulary: Vocabulary, wordnet: str | None
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Values of WUPS, and the reasons where there are none."""
+    split, chosen = part.joined.split, part.joined.kept[part.answered]
+    try:
+        if record.not_finite:
+            raise NotComputable(f"{record.not_finite:,} outputs of the model are not finite")
+        predicted = [vocabulary.answers[number] for number in record.predicted.tolist()]
+        truths = [vocabulary.form(split.answer_texts[c]) for c in split.answer[chosen].tolist()]
+        return dict(mean_wups(predicted, truths, wordnet)), {}
+    except NotComputable as reason:
+        return dict.fromkeys(THRESHOLDS), dict.fromkeys(THRESHOLDS, str(reason))
 
 
 def _by_type(
