@@ -92,6 +92,7 @@ def test_only_what_the_comma_parted_is_merged_without_it(tmp_path: Path) -> None
             r"'batch_norm_in_train_mode' \(a frozen encoder's .*\) cannot be shown over a cache",
         ),
         (['faithful=["zero_divison_1"]'], r"unknown mistake .*; did you mean zero_division_1\?"),
+        (['faithful=[["x"]]'], "unknown mistake"),
         (["faithful=true"], "faithful = True: expected a list of: l2_at_evaluation_only"),
         (
             ['faithful=["sorted_unique_words"]', "question.tokeniser=whitespace"],
@@ -103,3 +104,11 @@ def test_what_cannot_be_faithful_is_one_line(tmp_path: Path, typed: list[str], t
     with pytest.raises(ConfigError, match=told) as found:
         load_experiment(str(write_experiment(tmp_path, **SECTIONS)), typed)
     assert len(found.value.lines) == 1
+
+
+def test_a_section_that_is_none_is_told_and_nothing_else_breaks(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text('extends = "upc-vgg16-guse"\nfusion = 3\n[stand_in]\nfeatures = 4\n')
+    for typed in ([], ["features.dataset=shapes"]):
+        with pytest.raises(ConfigError, match="expected a section"):
+            load_experiment(str(path), typed)

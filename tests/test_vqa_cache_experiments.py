@@ -102,6 +102,7 @@ def test_documentation_never_changes_what_a_run_is(folder: Path) -> None:
         ('extends = "bad"', "bad extends bad: a circle; leave one extends out"),
         ('extends = "one"', "bad extends one extends bad: a circle"),
         ("stand_in = 3", "stand_in is 3, expected a table"),
+        ("stand_in = { on = 3 }", "stand_in.on is 3, expected a list of datasets"),
     ],
 )
 def test_what_cannot_be_extended_is_one_line_in_both_stages(
@@ -167,6 +168,10 @@ def test_what_is_shown_means_the_same(folder: Path, tmp_path: Path) -> None:
         ('fidelity = "perfect"', r"fidelity = 'perfect': expected 'exact', 'frozen_form'"),
         ('published = { figure = 47, split = "x" }', "published.figure = 47: expected less than"),
         ("published = { figure = 0.4 }", "published.split: missing"),
+        (
+            'published = { figure = 0.4, splits = "x", split = "y" }',
+            r"published.splits = 'x': unknown key; did you mean split\?; known: figure, split, n",
+        ),
     ],
 )
 def test_wrong_documentation_is_told(folder: Path, line: str, told: str) -> None:

@@ -79,12 +79,17 @@ def read_experiment(name: str, overrides: Iterable[str] = ()) -> Read:
     stand_in = values.pop(STAND_IN, {})
     if not isinstance(stand_in, dict):
         raise ExperimentError(f"experiment {path}: stand_in is {stand_in!r}, expected a table")
-    if _dataset(values, overrides) in stand_in.pop(ON, ()):
-        stood_in = {key: _at(values, key) for key in _leaves(stand_in)}
+    datasets = stand_in.pop(ON, [])
+    if not isinstance(datasets, list):
+        raise ExperimentError(
+            f"experiment {path}: stand_in.on is {datasets!r}, expected a list of datasets"
+        )
+    if _dataset(values, overrides) in datasets:
+        stood_in = {key: value_at(values, key) for key in _leaves(stand_in)}
         values = _merged(values, stand_in)
-    used = {key: _at(values, key) for key in stood_in}
+    used = {key: value_at(values, key) for key in stood_in}
     errors = [line for override in overrides for line in apply_override(values, override)]
-    kept = {key: was for key, was in stood_in.items() if _at(values, key) == used[key] != was}
+    kept = {key: was for key, was in stood_in.items() if value_at(values, key) == used[key] != was}
     return Read(path, values, kept, errors)
 
 
@@ -150,7 +155,7 @@ def _dataset(values: Mapping[str, Any], overrides: Iterable[str]) -> Any:
     """`features.dataset` of a file, or what was typed for it."""
     typed = [parse_value(text) for key, _, text in (one.partition("=") for one in overrides)
              if key == "features.dataset"]  # fmt: skip
-    return typed[-1] if typed else _at(values, "features.dataset")
+    return typed[-1] if typed else value_at(values, "features.dataset")
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -161,7 +166,8 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     return found
 
 
-def _at(values: Mapping[str, Any], key: str) -> Any:
+def value_at(values: Mapping[str, Any], key: str) -> Any:
+    """What stands at a dotted key of nested tables; None where nothing does."""
     place: Any = values
     for part in key.split("."):
         place = place.get(part) if isinstance(place, dict) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -45,7 +45,7 @@ def check_about(said: Mapping[str, Any], lines: list[str]) -> About:
     try:
         return About.model_validate(said)
     except ValidationError as error:
-        lines += [_line(problem, said) for problem in error.errors()]
+        lines += [_line(problem, said, About) for problem in error.errors()]
         return About()
 
 
@@ -124,12 +124,12 @@ def _contradictions(config: Config) -> list[str]:
     return lines
 
 
-def _line(problem: Any, values: Mapping[str, Any]) -> str:
+def _line(problem: Any, values: Mapping[str, Any], model: Any = Config) -> str:
     """One pydantic error as a line: dotted key, value, what was expected."""
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
-        siblings = _known_keys(location[:-1])
+        siblings = _known_keys(location[:-1], model)
         hint = _near(location[-1], siblings, values)
         return f"{key} = {problem['input']!r}: unknown key{hint}; known: {', '.join(siblings)}"
     if problem["type"] == "missing":
@@ -143,10 +143,10 @@ def _near(key: str, siblings: Iterable[str], values: Mapping[str, Any]) -> str:
     return f"; did you mean {elsewhere[0]}?" if elsewhere else did_you_mean(key, siblings)
 
 
-def _known_keys(section: list[str]) -> list[str]:
-    model: Any = Config
+def _known_keys(section: list[str], model: Any = Config) -> list[str]:
     for part in section:
-        model = model.model_fields[part].annotation
+        kind = model.model_fields[part].annotation
+        model = next((one for one in get_args(kind) if one is not type(None)), kind)  # of X | None
     return list(model.model_fields)
 
 

@@ -67,9 +67,9 @@ def apply_faithful(values: dict[str, Any], named: Any, typed: Iterable[str]) -> 
     if not isinstance(named, list):
         return [f"faithful = {named!r}: expected a list of: {', '.join(MISTAKES)}"]
     lines: list[str] = []
-    for name in named:
+    for name in map(str, named):
         if name not in MISTAKES:
-            hint = did_you_mean(str(name), MISTAKES)
+            hint = did_you_mean(name, MISTAKES)
             lines.append(f"faithful: unknown mistake {name!r}{hint}; known: {', '.join(MISTAKES)}")
         elif not MISTAKES[name].settings:
             lines.append(
@@ -91,5 +91,7 @@ def _apply(values: dict[str, Any], name: str, typed: set[str]) -> list[str]:
             )
         else:
             section, _, option = key.partition(".")
-            values.setdefault(section, {})[option] = value
+            place = values.setdefault(section, {})
+            if isinstance(place, dict):  # what it is otherwise is told with the other errors
+                place[option] = value
     return lines

@@ -11,7 +11,7 @@ from train.config.check import check, check_about
 from train.config.faithful import apply_faithful
 from train.config.schema import DOCUMENTATION, Experiment, StandIn, Weights
 from train.errors import ConfigError
-from vqa_cache.experiments import ExperimentError, Read, read_experiment
+from vqa_cache.experiments import ExperimentError, Read, read_experiment, value_at
 
 
 def load_experiment(name: str, overrides: Iterable[str] = ()) -> Experiment:
@@ -44,10 +44,9 @@ def load_experiment(name: str, overrides: Iterable[str] = ()) -> Experiment:
 def _stand_ins(read: Read) -> dict[str, StandIn]:
     found = {}
     for key, was in read.stood_in.items():
-        section, _, option = key.partition(".")
-        used = read.values.get(section, {}).get(option)
+        used = value_at(read.values, key)
         seeded = "random=" in str(used)
-        encoder = section == "features" and isinstance(used, str) and ":" in used
+        encoder = key.startswith("features.") and isinstance(used, str) and ":" in used
         weights: Weights | None = "seeded" if seeded else "pretrained" if encoder else None
         found[key] = StandIn(instead_of=was, used=used, weights=weights)
     return found
