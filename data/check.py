@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data.answers import same_when_normalised
-from data.example import Dataset, DatasetError, Example, Problem
+from data.example import Dataset, DatasetError, Example, Problem, tree_command
 from data.members import open_member
 
 SHOWN = 10  # problems printed of each split, answers of a histogram; all are counted
@@ -112,8 +112,8 @@ def check_dataset(name: str, dataset: Dataset, limit: int | None) -> Checked:
     names = dataset.splits()
     if not names:
         raise DatasetError(
-            f"dataset {name}: no split in {dataset.root}; 'python -m data tree {name} "
-            f"{dataset.root}' prints the files expected"
+            f"dataset {name}: no split in {dataset.root}; `{tree_command(dataset)}` prints the "
+            "files expected"
         )
     splits: dict[str, Content] = {}
     for split in names:

@@ -67,7 +67,7 @@ def test_without_its_files_the_line_names_the_tree(name: str, tmp_path: Path) ->
     result = CliRunner().invoke(main, ["check", name, str(tmp_path)])
     assert result.exit_code == 1
     [line] = result.stderr.splitlines()
-    assert f"'python -m data tree {name} {tmp_path}' prints the files expected" in line
+    assert f"`python -m data tree {name} {tmp_path}` prints the files expected" in line
 
 
 @pytest.mark.parametrize("name", BUILT)

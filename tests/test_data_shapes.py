@@ -363,7 +363,7 @@ def test_an_interrupted_make_is_told_and_made_again(
         patch.setattr(shapes_dataset, step, interrupted)
         with pytest.raises(KeyboardInterrupt):
             make(tmp_path, SMALL)
-    with pytest.raises(DatasetError, match="unfinished: make it again with 'python -m data make"):
+    with pytest.raises(DatasetError, match="unfinished: make it again with `python -m data make"):
         Shapes(tmp_path).splits()
     assert make(tmp_path, SMALL)
     assert digest(tmp_path) == digest(small)
