@@ -379,5 +379,5 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_make_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no shapes.json in .*'python -m data make shapes"):
+    with pytest.raises(DatasetError, match=r"no shapes.json in .*`python -m data make shapes"):
         list(Shapes(tmp_path).examples("train"))
