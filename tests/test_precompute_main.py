@@ -67,8 +67,11 @@ def where(dataset: Path, cache: Path) -> tuple[object, ...]:
             r"encoder hf:bert:random=0:tokenizer=words: tokenizer: .*unknown family 'words'",
         ),
         (["--image", VIT, "--splits", "train,vall"], r"no split 'vall'.*found: train, test"),
-        (["--for", "cosine"], r"unknown experiment 'cosine'; known: "),
-        (["--for", "/no/such.toml"], r"/no/such\.toml: no such file"),
+        (
+            ["--for", "cosine"],
+            r"unknown experiment 'cosine'; did you mean cosine_answers\?; known: ",
+        ),
+        (["--for", "/no/such.toml"], r"experiment file /no/such\.toml: not found"),
         (["--image", "hf:some/model"], r"hf:some/model.*dir:FOLDER.*random=0"),
         (["--image", VIT, "--cache", "/dev/null/x"], r"/dev/null/x"),
     ],

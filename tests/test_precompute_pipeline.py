@@ -291,7 +291,7 @@ def test_json_is_one_object_and_nothing_else(warm: Warm, dataset: Path, tmp_path
     image, text = json.loads(done.stdout)["tables"]
     assert image == {
         "table": image["table"], "wanted": 10, "present": 0, "encoded": 10, "failed": 0,
-        "repaired": 0, "truncated": 0,
+        "repaired": 0, "truncated": 0, "failures": [],
     }  # fmt: skip
     assert text["encoded"] == 26
     assert done.stderr == ""

@@ -7,6 +7,7 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_shortage_amid_decoding_stops_the_run_and_is_not_kept(
     calls = []
 
     def short(self: Image.Image, *rest: object) -> object:
-        if getattr(self, "filename", "").endswith("3.jpg"):
+        if str(getattr(self.fp, "name", "")).endswith("3.jpg"):
             calls.append(1)
             raise error
         return load(self, *rest)
@@ -105,10 +106,10 @@ def test_a_shortage_amid_decoding_stops_the_run_and_is_not_kept(
 def test_a_shortage_amid_hashing_stops_the_run(
     root: Path, where: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def short(path: object) -> bytes:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+    def short(picture: BufferedReader) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(picture.name))
 
-    monkeypatch.setattr(where, "image_key", short)
+    monkeypatch.setattr(where, "content_key", short)
     request = Request("jsonl", str(root), str(root.parent / "cache"), image=(RESNET,))
     with pytest.raises(ShortageError, match=r"images/\d\.(png|jpg): cannot be read now"):
         precompute(Request(**{**vars(request), "on_error": "skip"}), QUIET)

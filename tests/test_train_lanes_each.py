@@ -45,8 +45,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sum": {"dim": 4},
     "mlp": {"hidden": [5]},
     "cosine": {"hidden": [5]},
+    "sequence": {"layers": [6, "tanh", "batch_norm", "maxout=2"]},
 }
-ALIKE = {"concat", "product", "sum", "gmu", "linear", "mlp", "cosine"}
+ALIKE = {"concat", "product", "sum", "gmu", "linear", "mlp", "cosine", "sequence"}
 CASES = [(family, name) for family, names in (
     ("question", QUESTIONS), ("attention", ATTENTIONS), ("fusion", FUSIONS), ("head", HEADS)
 ) for name in names]  # fmt: skip
