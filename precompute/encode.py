@@ -120,6 +120,12 @@ class Worker:
     def __post_init__(self) -> None:
         self._cores_free.set()
 
+    def met_another_run(self, name: str) -> None:
+        """Say once that tables of this name are filled by another run as well."""
+        if not self.others:
+            self.say(f"another run fills {name} too: each takes shards that no other has begun")
+            self.others = True
+
     def write_shards(
         self,
         tapped: Sequence[Tapped],

@@ -20,6 +20,7 @@ from typing import Any
 from precompute.encode import Tapped, Worker, preprocessing_threads
 from precompute.errors import PrecomputeError
 from precompute.passes import SECONDS_BETWEEN_LOOKS, Outcome, Step, commit_step, ready
+from precompute.results import named
 from precompute.tables import OpenedTable
 from vqa_cache.spec import Modality, parse_spec
 from vqa_cache.system.durable import remove_stale_temporaries
@@ -89,6 +90,7 @@ def encode_shards(tables: Sequence[OpenedTable], steps: Sequence[Step], worker: 
         for reference, outcome in zip(done, fetch(ray, done, _lost), strict=True):
             one = running.pop(reference)
             if outcome == "claimed":
+                worker.met_another_run(named([opened.table.name for opened in tables]))
                 todo.append(one)
             else:
                 worker.advance(len(one.keys))

@@ -90,9 +90,8 @@ def encode_steps(
             ) from None
         if outcome != "claimed":
             kept, in_vain = kept + len(step.keys), 0
-        if outcome != "encoded" and not worker.others:
-            worker.say(f"another run fills {name} too: each takes shards that no other has begun")
-            worker.others = True
+        if outcome != "encoded":
+            worker.met_another_run(name)
         if outcome == "claimed":
             waiting.append(step)
             in_vain += 1

@@ -126,11 +126,11 @@ def precompute(
     dataset = open_dataset(request.dataset, request.root)
     check_specs(request)
     cache = create_cache(request.cache)
-    remember(cache.path, request.filling())
     memo = Memo(cache.path / "memo.sqlite")
     try:
         wanted = commit_splits(request, cache, dataset, memo, reporter)
         todo = open_jobs(request, cache, memo, jobs(request, wanted), reporter)
+        remember(cache.path, request.filling())  # a command that got here can be typed again
         results: dict[int, TableResult] = {}
         for together in forward_passes([opened for _, opened in todo]):
             chosen = [todo[place] for place in together]

@@ -108,6 +108,17 @@ def test_a_lost_shard_is_told_by_a_plain_run(place: Place) -> None:
     assert place.precompute().status == 0
 
 
+def test_neither_a_limited_nor_a_failed_command_is_advised(place: Place) -> None:
+    assert place.precompute("--rows-per-shard", 3).status == 0
+    assert place.precompute("--limit", 1).status == 0
+    assert place.precompute("--splits", "nope").status == 1
+    assert place.precompute(encoders=("--image", VIT, "--text", "dir:/no/such")).status == 1
+    [table] = vqa_cache.open(place.cache).tables.values()
+    max(table.folder.glob("shards/*.h5")).unlink()
+    place.paste(place.precompute().error_line())
+    assert [bool(one.options) for one in fillings(place.cache)] == [False, True]
+
+
 def test_what_writes_a_damaged_split_again(place: Place) -> None:
     assert place.precompute().status == 0
     [path] = (place.cache / "examples" / "my-pets" / "train").glob("*.h5")

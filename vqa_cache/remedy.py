@@ -117,15 +117,18 @@ def remedy(path: Path) -> str:
         root = cache_root(path)
         parts = path.absolute().relative_to(root.absolute()).parts
         if parts[0] == "examples":
-            for filling in fillings(root):
-                if filling.name == parts[1]:
-                    return filling.command(root)
-            return _UNKNOWN
+            named = [filling for filling in fillings(root) if filling.name == parts[1]]
+            return _widest(named).command(root) if named else _UNKNOWN
         records = _specs(root.joinpath(*parts[:5]))
-        for filling in fillings(root):
-            if filling.fills(parts[1], records):
-                return filling.command(root, "--repair")
+        if found := [one for one in fillings(root) if one.fills(parts[1], records)]:
+            return _widest(found).command(root, "--repair")
     return f"{_UNKNOWN}, with --repair"
+
+
+def _widest(found: list[Filling]) -> Filling:
+    """The last command that took everything, else the last one: one that was limited may not have
+    the items of a damaged shard."""
+    return min(found, key=lambda one: bool({"--limit", "--splits"} & set(one.options)))
 
 
 def _specs(table: Path) -> list[SpecRecord]:
