@@ -78,6 +78,11 @@ class ReportedRun:
 
     @property
     def visual_gain(self) -> float | None:
+        """What its own images add, see `train.evaluation.controls`."""
+        return None if self.shuffled is None else float(self.shuffled["visual_gain"])
+
+    @property
+    def above_question_only(self) -> float | None:
         """Accuracy less that of the question alone."""
         alone, own = self.baseline("question_only"), self.metrics["accuracy"]
         return None if alone is None or own is None else own - alone
