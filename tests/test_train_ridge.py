@@ -21,9 +21,9 @@ from test_train_small_cache import build_cache, small_dataset, write_experiment
 from train.config.check import check
 from train.config.schema import Experiment
 from train.engine.data import load_data
+from train.engine.ridge import PATH, Column, Inputs, RidgePath, moments
 from train.inputs.load import TrainingData
 from train.ridge.command import command, fit_head
-from train.ridge.path import PATH, Column, Inputs, RidgePath, moments
 
 ROOT = Path(__file__).parent.parent
 

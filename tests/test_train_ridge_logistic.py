@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from sklearn.linear_model import LogisticRegression
 from test_train_small_cache import build_cache, small_dataset
 
+from train.engine.ridge import Column
 from train.ridge.command import command
 from train.ridge.logistic import STRENGTHS, LogisticPath
-from train.ridge.path import Column
 
 
 def columns(n: int) -> tuple[list[Column], torch.Tensor]:

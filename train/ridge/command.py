@@ -1,16 +1,15 @@
 """`python -m train.ridge`: closed-form heads for every table and pair of tables in a cache.
 
-Ridge regression on one-hot answers, see ridge_path.py; lambda is chosen on the selection part. No
-learning rate, no epochs: an instant baseline, and a ranking of encoders.
+Ridge regression on one-hot answers, see `train.engine.ridge`; lambda is chosen on the selection
+part. No learning rate, no epochs: an instant baseline, and a ranking of encoders.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,19 +22,16 @@ from train.command_line import (
     json_option,
     overrides_argument,
 )
+from train.engine.ridge import PATH, Inputs, RidgePath, check_stop, columns_of, moments
 from train.errors import TrainError
 from train.ridge.layers import draw_layers, layers_of, print_layers
 from train.ridge.logistic import STRENGTHS, LogisticPath, Solution
-from train.ridge.path import PATH, Column, Inputs, RidgePath, check_stop, moments
 from vqa_cache.spec import EncoderSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from train.inputs.batch import InputTable
     from train.inputs.load import TrainingData
-    from train.inputs.parts import Part
-    from train.inputs.resident import ItemRows, ResidentTable
     from vqa_cache.cache import Cache
 
 SELECTION_CHUNK = 4096  # examples
@@ -122,31 +118,6 @@ def accuracies_of(
         for place, (weights, bias) in enumerate(solutions):
             right[place] += (inputs.predictions(weights, bias) == truth).sum()
     return tuple((right.double() / len(answered)).tolist())
-
-
-def columns_of(
-    part: Part, tables: Mapping[str, InputTable], examples: torch.Tensor
-) -> list[Column]:
-    """The inputs of examples int64 [n], each table's rows once."""
-    from train.inputs.resident import ResidentTable
-
-    columns = []
-    for modality, table in tables.items():
-        assert isinstance(table, ResidentTable)  # a ragged table is refused
-        items = part.items[modality].select(examples)
-        if items.offsets is None:
-            distinct, number = items.rows.unique(return_inverse=True)
-            items = replace(items, rows=distinct)
-        else:  # the mean of several rows: examples are taken as distinct
-            number = torch.arange(len(items))
-        rows = partial(gather_rows, table, items)
-        columns.append(Column(rows, len(items), table.width, number))
-    return columns
-
-
-def gather_rows(table: ResidentTable, items: ItemRows, numbers: torch.Tensor) -> torch.Tensor:
-    """Some of the items' rows, [k, width]."""
-    return table.gather(items.select(numbers))
 
 
 def candidates(cache: Cache) -> list[tuple[str | None, str | None]]:

@@ -14,7 +14,7 @@ from statistics import mean
 
 import torch
 
-from train.ridge.path import CHUNK, Column, check_stop
+from train.engine.ridge import CHUNK, Column, check_stop
 
 STRENGTHS = tuple(
     10.0 ** (6 - 11 * place / 44) for place in range(45)

@@ -9,11 +9,15 @@ have counts c times, and beside another column it meets the sum of what these ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
+from train.inputs.batch import InputTable
+from train.inputs.parts import Part
+from train.inputs.resident import ItemRows, ResidentTable
 from vqa_cache.system.signals import Stopped
 
 PATH = tuple(10.0 ** (exponent / 2) for exponent in range(-12, 5))  # of the mean eigenvalue
@@ -125,6 +129,29 @@ def check_stop(stopping: Callable[[], bool]) -> None:
     """Raises Stopped where a signal came."""
     if stopping():
         raise Stopped("stopped by a signal")
+
+
+def columns_of(
+    part: Part, tables: Mapping[str, InputTable], examples: torch.Tensor
+) -> list[Column]:
+    """The inputs of examples int64 [n], each table's rows once."""
+    columns = []
+    for modality, table in tables.items():
+        assert isinstance(table, ResidentTable)  # a ragged table is refused
+        items = part.items[modality].select(examples)
+        if items.offsets is None:
+            distinct, number = items.rows.unique(return_inverse=True)
+            items = replace(items, rows=distinct)
+        else:  # the mean of several rows: examples are taken as distinct
+            number = torch.arange(len(items))
+        rows = partial(gather_rows, table, items)
+        columns.append(Column(rows, len(items), table.width, number))
+    return columns
+
+
+def gather_rows(table: ResidentTable, items: ItemRows, numbers: torch.Tensor) -> torch.Tensor:
+    """Some of the items' rows, [k, width]."""
+    return table.gather(items.select(numbers))
 
 
 class RidgePath:
