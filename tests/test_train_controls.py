@@ -6,17 +6,24 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import RidgeClassifier
+from sklearn.preprocessing import StandardScaler
 from test_train_small_cache import result_of, run_of
 
 import vqa_cache
 from train.evaluation.controls import partners
-from train.evaluation.result import image_adds_nothing
+from train.evaluation.probe import STRENGTHS
+from train.evaluation.result import below_light_probe, image_adds_nothing
 from train.metrics.clustered import clustered_interval
+from vqa_cache.cache import Cache
+from vqa_cache.keys import text_key
 
-NAMES = ("question_type_prior", "question_lookup", "shuffled_pairs")
+NAMES = ("question_type_prior", "question_lookup", "shuffled_pairs", "light_probe")
 
 
 def test_rules_and_shuffled_images_of_a_run(tmp_path: Path, cache: Path) -> None:
@@ -47,6 +54,36 @@ def test_rules_and_shuffled_images_of_a_run(tmp_path: Path, cache: Path) -> None
     assert gain > 0.1, "the colour is in the image's row"
     assert "train" not in result["baselines"]["shuffled_pairs"]
     assert image_adds_nothing(result) == []
+    probe = result["baselines"]["light_probe"]["test"]
+    expected = pytest.approx(_ridge(opened, train), abs=0.03)  # rows may be held in bf16
+    assert (probe["accuracy"], probe["n"]) == (expected, len(test))
+    assert probe["accuracy"] > result["baselines"]["majority"]["test"]["accuracy"] + 0.1
+    assert result["throughput"]["controls_seconds"] > 0
+
+
+def _ridge(opened: Cache, train: pd.DataFrame) -> float:
+    """The probe by scikit-learn, its best penalty on val; the held-out examples select."""
+    image, text = opened.tables.values()
+    every = opened.examples("tiny/train")
+    val = every[~every.question_id.isin(train.question_id)]
+
+    def inputs(examples: pd.DataFrame) -> np.ndarray:
+        keys = [bytes.fromhex(key) for key in examples.image_key]
+        both = [image.rows(keys).flatten(1), text.rows([text_key(q) for q in examples.question])]
+        return torch.cat(both, dim=1).double().numpy()
+
+    scaled = StandardScaler().fit(inputs(train))
+    width, best = scaled.n_features_in_, (-1.0, 0.0)
+    for strength in STRENGTHS:
+        varying = int((scaled.scale_ > 0).sum())
+        ridge = RidgeClassifier(alpha=strength * len(train) * varying / width)
+        ridge.fit(scaled.transform(inputs(train)), train.answer)
+        found = [
+            float((ridge.predict(scaled.transform(inputs(part))) == part.answer).mean())
+            for part in (val, opened.examples("tiny/test"))
+        ]
+        best = max(best, (found[0], strength, found[1]), key=lambda one: one[:2])
+    return best[2]
 
 
 def _rows(path: Path) -> list[dict[str, int]]:
@@ -104,3 +141,11 @@ def test_a_run_whose_images_add_nothing_is_told_so() -> None:
     assert line.startswith("note: test: the image adds nothing that can be told from chance")
     assert "0.6700 (visual gain -0.0020 to +0.0040)" in line
     assert image_adds_nothing({"baselines": {}}) == []
+
+
+def test_a_run_below_ridge_regression_is_told_so() -> None:
+    probe = {"light_probe": {"test": {"accuracy": 0.62}, "val": {"accuracy": 0.6}}}
+    metrics = {"test": {"accuracy": 0.61}, "val": {"accuracy": 0.6}, "train": {"accuracy": 1.0}}
+    [line] = below_light_probe({"baselines": probe, "metrics": metrics})
+    assert line.startswith("note: test: 0.6100 is below the light probe (0.6200): ridge regression")
+    assert below_light_probe({"baselines": {"light_probe": None}, "metrics": metrics}) == []

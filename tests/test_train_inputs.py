@@ -199,7 +199,8 @@ def test_a_training_with_attention_ends_with_a_result_and_goes_on_to_the_same_by
     run = run_of(tmp_path, cache, "baselines=on", *chosen, attention=STACKED)
     result = result_of(run)
     assert 0 <= result["metrics"]["test"]["accuracy"] <= 1
-    assert result["baselines"]["image_only"]["test"]["n"] == result["metrics"]["test"]["n"]
+    for name in ("image_only", "light_probe"):
+        assert result["baselines"][name]["test"]["n"] == result["metrics"]["test"]["n"]
     again = tmp_path / "again"
     again.mkdir()
     assert digests(run_of(again, cache, "baselines=on", *chosen, attention=STACKED)) == digests(run)
@@ -262,7 +263,8 @@ def test_a_training_that_reads_words_ends_with_a_result_and_keeps_them(
     run = run_of(tmp_path, cache, "baselines=on", "train.epochs=2", features=features,
                  question=question, attention=STACKED)  # fmt: skip
     result = result_of(run)
-    assert result["baselines"]["question_only"]["test"]["n"] == result["metrics"]["test"]["n"]
+    for name in ("question_only", "light_probe"):
+        assert result["baselines"][name]["test"]["n"] == result["metrics"]["test"]["n"]
     described = json.loads(next(run.glob("checkpoints/*/*.json")).read_text())
     assert "colour" in json.dumps(described)
 

@@ -49,7 +49,10 @@ def test_result_has_what_other_programs_read(tmp_path: Path, cache: Path) -> Non
     assert "60 of 60 examples have other than 10" in test["reasons"]["vqa_accuracy_official"]
     assert test["by_answer_type"]["other"]["n"] == 12
     assert test["by_question_type"]["is i"]["n"] == 48
-    assert set(result["throughput"]) == {"samples_per_second", "epoch_seconds", "load_seconds"}
+    assert set(result["throughput"]) == {
+        *("samples_per_second", "epoch_seconds", "load_seconds"),
+        *("controls_seconds", "controls_share"),
+    }
     assert result["best"]["split"] == "val"
     assert result["best"]["held_out_of_train"] is True
     assert result["seed"] == 0

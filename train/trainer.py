@@ -130,7 +130,9 @@ def train_and_measure(
     metrics, outputs = evaluate_parts(experiment, data, fitted, folder, watch)
     others = Watch(watch.console, stopping=watch.stopping)
     baselines = run_baselines(experiment.config, data, runs=folder.path.parent, watch=others)
+    began = time.perf_counter()
     controls = run_controls(experiment.config, data, fitted.model, outputs, watch.stopping)
+    controls_seconds = time.perf_counter() - began
     reasons = {**baselines["reasons"], **controls["reasons"]}
     fitted.snapshots.finish(fitted.score)
     return compose(
@@ -140,6 +142,7 @@ def train_and_measure(
         run_id=folder.path.name,
         metrics=metrics,
         baselines={**baselines, **controls, "reasons": reasons},
+        controls_seconds=controls_seconds,
     )
 
 

@@ -131,27 +131,44 @@ def check_stop(stopping: Callable[[], bool]) -> None:
         raise Stopped("stopped by a signal")
 
 
-def columns_of(
-    part: Part, tables: Mapping[str, InputTable], examples: torch.Tensor
-) -> list[Column]:
-    """The inputs of examples int64 [n], each table's rows once."""
-    columns = []
+@dataclass(frozen=True)
+class Reader:
+    """How rows of one input become columns.
+
+    Attributes:
+        rows: items -> numbers [k, width] on the CPU.
+    """
+
+    rows: Callable[[ItemRows], torch.Tensor]
+    width: int
+
+
+def readers_of(tables: Mapping[str, InputTable]) -> dict[str, Reader]:
+    """Rows as they are held."""
+    found = {}
     for modality, table in tables.items():
         assert isinstance(table, ResidentTable)  # a ragged table is refused
+        found[modality] = Reader(table.gather, table.width)
+    return found
+
+
+def columns_of(part: Part, readers: Mapping[str, Reader], examples: torch.Tensor) -> list[Column]:
+    """The inputs of examples int64 [n], each table's rows once."""
+    columns = []
+    for modality, reader in readers.items():
         items = part.items[modality].select(examples)
         if items.offsets is None:
             distinct, number = items.rows.unique(return_inverse=True)
             items = replace(items, rows=distinct)
         else:  # the mean of several rows: examples are taken as distinct
             number = torch.arange(len(items))
-        rows = partial(gather_rows, table, items)
-        columns.append(Column(rows, len(items), table.width, number))
+        rows = partial(_some_rows, reader, items)
+        columns.append(Column(rows, len(items), reader.width, number))
     return columns
 
 
-def gather_rows(table: ResidentTable, items: ItemRows, numbers: torch.Tensor) -> torch.Tensor:
-    """Some of the items' rows, [k, width]."""
-    return table.gather(items.select(numbers))
+def _some_rows(reader: Reader, items: ItemRows, numbers: torch.Tensor) -> torch.Tensor:
+    return reader.rows(items.select(numbers))
 
 
 class RidgePath:
@@ -181,13 +198,14 @@ class Inputs:
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._widths = [column.width for column in columns]
-        self._rows = [column.exact(torch.arange(column.distinct)) for column in columns]
+        self._rows = [column.rows(torch.arange(column.distinct)) for column in columns]
         self._numbers = [column.number for column in columns]
 
     def predictions(self, weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """The class of each example, int64 [n], by W [width, classes] and bias [classes]."""
+        """The class of each example, int64 [n], by W [width, classes] and bias [classes], in whose
+        type is computed."""
         own = weights.split(self._widths)
         logits = bias.expand(len(self._numbers[0]), -1)
         for rows, part, number in zip(self._rows, own, self._numbers, strict=True):
-            logits = logits + (rows @ part)[number]
+            logits = logits + (rows.to(part.dtype) @ part)[number]
         return logits.argmax(dim=1)

@@ -1,4 +1,4 @@
-"""What shows how much the image adds, without any training: part of a result's `baselines`.
+"""What shows how much the image adds, without training anew: part of a result's `baselines`.
 
 - `question_type_prior`, `question_lookup`: the most frequent answer that train has for the type of
   the question, or for its very text; where it has none, its most frequent answer.
@@ -6,6 +6,7 @@
   instead of its own; questions whose text occurs once change images among themselves. What is lost
   is what the right image adds beyond the question: the `visual_gain` of each split, with its 95 %
   interval, clustered by image.
+- `light_probe`: ridge regression on the run's own inputs, see `train.evaluation.probe`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from train.engine.outputs import Outputs, evaluated, run_model
 from train.errors import TrainError
 from train.evaluation.baselines import by_split, why_none
 from train.evaluation.evaluate import always
+from train.evaluation.probe import light_probe
 from train.inputs.load import TrainingData
 from train.inputs.parts import Part
 from train.inputs.tables import modality_of
@@ -52,6 +54,7 @@ def run_controls(
         "question_type_prior": lambda: _looked_up(data, _types),
         "question_lookup": lambda: _looked_up(data, _texts),
         "shuffled_pairs": lambda: _shuffled(config, data, model, outputs, stopping),
+        "light_probe": lambda: by_split(data, light_probe(config, data, stopping)),
     }
     why = why_none(config)
     if why is not None:

@@ -23,8 +23,13 @@ def compose(
     run_id: str,
     metrics: Mapping[str, Any],
     baselines: Mapping[str, Any],
+    controls_seconds: float,
 ) -> dict[str, Any]:
-    """All of result.json."""
+    """All of result.json.
+
+    Args:
+        controls_seconds: what `train.evaluation.controls` took.
+    """
     config = experiment.config
     return {
         "run_id": run_id,
@@ -39,7 +44,11 @@ def compose(
             "split": data.selection,
             "held_out_of_train": data.held_out,
         },
-        "throughput": _speed(fitted, len(data.parts["train"])),
+        "throughput": {
+            **_speed(fitted, len(data.parts["train"])),
+            "controls_seconds": controls_seconds,
+            "controls_share": controls_seconds / fitted.seconds if fitted.seconds else None,
+        },
         "parameters": sum(p.numel() for p in fitted.model.parameters()),
         "steps": fitted.steps,
         "answers": len(data.vocabulary),
@@ -91,8 +100,7 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
             *(_share(baseline.get("accuracy")) for baseline in per_baseline),
         )
     console.print(table)
-    told = [*by_answer_type(result), *below_question_only(result), *image_adds_nothing(result)]
-    for line in told:
+    for line in (*by_answer_type(result), *what_it_fails(result)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -108,18 +116,31 @@ def by_answer_type(result: Mapping[str, Any]) -> list[str]:
 
 def below_question_only(result: Mapping[str, Any]) -> list[str]:
     """A line for each split on which the run is worse than its questions alone."""
-    alone = result["baselines"].get("question_only") or {}
-    both = {
-        split: (metrics["accuracy"], (alone.get(split) or {}).get("accuracy"))
-        for split, metrics in result["metrics"].items()
-    }
     return [
         f"note: {split}: {reached:.4f} is below question only ({other:.4f}): the head makes less "
         "of both inputs than a small one of the question alone; train.overfit=64 checks that it "
         "can learn, train.lr_find finds its learning rate"
-        for split, (reached, other) in both.items()
-        if reached is not None and other is not None and reached < other
+        for split, reached, other in _below(result, "question_only")
     ]
+
+
+def below_light_probe(result: Mapping[str, Any]) -> list[str]:
+    """A line for each split on which the run is worse than ridge regression on its inputs."""
+    return [
+        f"note: {split}: {reached:.4f} is below the light probe ({other:.4f}): ridge regression on "
+        "the same inputs, which takes seconds, does better"
+        for split, reached, other in _below(result, "light_probe")
+    ]
+
+
+def _below(result: Mapping[str, Any], baseline: str) -> list[tuple[str, float, float]]:
+    """Splits on which a run is below a baseline, with both accuracies."""
+    others = result["baselines"].get(baseline) or {}
+    both = [
+        (split, metrics["accuracy"], (others.get(split) or {}).get("accuracy"))
+        for split, metrics in result["metrics"].items()
+    ]
+    return [one for one in both if None not in one and one[1] < one[2]]
 
 
 def image_adds_nothing(result: Mapping[str, Any]) -> list[str]:
@@ -131,6 +152,15 @@ def image_adds_nothing(result: Mapping[str, Any]) -> list[str]:
         f"{own['visual_gain_low']:+.4f} to {own['visual_gain_high']:+.4f})"
         for split, own in shuffled.items()
         if own.get("visual_gain_low") is not None and own["visual_gain_low"] <= 0
+    ]
+
+
+def what_it_fails(result: Mapping[str, Any]) -> list[str]:
+    """What a run does not do better than its controls, one line each."""
+    return [
+        *below_question_only(result),
+        *below_light_probe(result),
+        *image_adds_nothing(result),
     ]
 
 

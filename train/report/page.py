@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 import vqa_cache
 from train.errors import TrainError
-from train.evaluation.result import below_question_only, image_adds_nothing
+from train.evaluation.result import what_it_fails
 from train.metrics.calibration import (
     area_under_risk_coverage,
     coverage_at_error,
@@ -117,7 +117,7 @@ def _run(run: ReportedRun, name: str) -> ShownRun:
     return ShownRun(
         id=name,
         run=run,
-        below=[*below_question_only(run.result), *image_adds_nothing(run.result)],
+        below=what_it_fails(run.result),
         reasons=reasons(run),
         facts=facts(run),
         splits=splits_of(run.result),

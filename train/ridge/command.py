@@ -22,7 +22,7 @@ from train.command_line import (
     json_option,
     overrides_argument,
 )
-from train.engine.ridge import PATH, Inputs, RidgePath, check_stop, columns_of, moments
+from train.engine.ridge import PATH, Inputs, RidgePath, check_stop, columns_of, moments, readers_of
 from train.errors import TrainError
 from train.ridge.layers import draw_layers, layers_of, print_layers
 from train.ridge.logistic import STRENGTHS, LogisticPath, Solution
@@ -70,7 +70,7 @@ def fit_head(
 
     train = data.parts["train"]
     examples = trainable(data)
-    columns = columns_of(train, data.tables, examples)
+    columns = columns_of(train, readers_of(data.tables), examples)
     sums = moments(columns, train.truth[examples], len(data.vocabulary), stopping=stopping)
     path = RidgePath(sums)
     solutions = [path.weights(strength) for strength in path.lambdas]
@@ -90,7 +90,7 @@ def fit_logistic(
 
     train = data.parts["train"]
     examples = trainable(data)
-    columns = columns_of(train, data.tables, examples)
+    columns = columns_of(train, readers_of(data.tables), examples)
     path = LogisticPath(columns, train.truth[examples], len(data.vocabulary), stopping=stopping)
     solutions = [path.solve(strength / len(examples)) for strength in STRENGTHS]
     accuracies = accuracies_of(solutions, data, stopping)
@@ -113,7 +113,7 @@ def accuracies_of(
     right = torch.zeros(len(solutions), dtype=torch.int64)
     for chunk in answered.split(SELECTION_CHUNK):
         check_stop(stopping)
-        inputs = Inputs(columns_of(selection, data.tables, chunk))
+        inputs = Inputs(columns_of(selection, readers_of(data.tables), chunk))
         truth = selection.truth[chunk]
         for place, (weights, bias) in enumerate(solutions):
             right[place] += (inputs.predictions(weights, bias) == truth).sum()
