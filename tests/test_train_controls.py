@@ -73,7 +73,7 @@ def _ridge(opened: Cache, train: pd.DataFrame) -> float:
         return torch.cat(both, dim=1).double().numpy()
 
     scaled = StandardScaler().fit(inputs(train))
-    width, best = scaled.n_features_in_, (-1.0, 0.0)
+    width, tried = scaled.n_features_in_, []
     for strength in STRENGTHS:
         varying = int((scaled.scale_ > 0).sum())
         ridge = RidgeClassifier(alpha=strength * len(train) * varying / width)
@@ -82,8 +82,8 @@ def _ridge(opened: Cache, train: pd.DataFrame) -> float:
             float((ridge.predict(scaled.transform(inputs(part))) == part.answer).mean())
             for part in (val, opened.examples("tiny/test"))
         ]
-        best = max(best, (found[0], strength, found[1]), key=lambda one: one[:2])
-    return best[2]
+        tried.append((found[0], strength, found[1]))
+    return max(tried)[2]
 
 
 def _rows(path: Path) -> list[dict[str, int]]:

@@ -136,11 +136,12 @@ def below_light_probe(result: Mapping[str, Any]) -> list[str]:
 def _below(result: Mapping[str, Any], baseline: str) -> list[tuple[str, float, float]]:
     """Splits on which a run is below a baseline, with both accuracies."""
     others = result["baselines"].get(baseline) or {}
-    both = [
-        (split, metrics["accuracy"], (others.get(split) or {}).get("accuracy"))
-        for split, metrics in result["metrics"].items()
-    ]
-    return [one for one in both if None not in one and one[1] < one[2]]
+    found = []
+    for split, metrics in result["metrics"].items():
+        reached, other = metrics["accuracy"], (others.get(split) or {}).get("accuracy")
+        if reached is not None and other is not None and reached < other:
+            found.append((split, reached, other))
+    return found
 
 
 def image_adds_nothing(result: Mapping[str, Any]) -> list[str]:
