@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from train.metrics.calibration import (
+    accuracy_at_coverage,
     area_under_risk_coverage,
     average_precision,
     coverage_at_error,
@@ -64,6 +65,18 @@ def test_coverage_is_the_largest_threshold_that_holds(
     assert coverage_at_error(confidence, correct, most) == pytest.approx(best)
 
 
+@given(ANSWERED, st.sampled_from([0.5, 0.8, 1.0]))
+def test_the_most_confident_share_takes_ties_along(
+    answered: list[tuple[float, bool]], least: float
+) -> None:
+    confidence, correct = arrays(answered)
+    ranked = sorted(answered, key=lambda one: -one[0])
+    lowest = ranked[math.ceil(least * len(ranked) - 1e-9) - 1][0]
+    covered = [r for c, r in answered if c >= lowest]
+    found = accuracy_at_coverage(confidence, correct, least)
+    assert found == pytest.approx(sum(covered) / len(covered))
+
+
 @given(ANSWERED)
 def test_the_area_is_the_mean_error_among_the_at_least_as_sure(
     answered: list[tuple[float, bool]],
@@ -105,6 +118,15 @@ def test_a_rule_has_no_confidence() -> None:
     sure = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
     values, _ = compute(record(confidence=sure), names)
     assert values["coverage_at_1_percent_error"] == pytest.approx(1 / 6)
+    fitted = record(confidence=sure, fitted_confidence=np.full(6, 0.5))
+    values, _ = compute(fitted, ["calibration_error_fitted", "accuracy_at_50_percent_coverage"])
+    # right: the first, third and fourth of six
+    assert values == {
+        "calibration_error_fitted": 0,
+        "accuracy_at_50_percent_coverage": pytest.approx(2 / 3),
+    }
+    _, reasons = compute(record(confidence=sure), ["calibration_error_fitted"])
+    assert reasons == {"calibration_error_fitted": "no temperature was fitted"}
 
 
 def test_answerability_is_judged_by_the_probability_of_unanswerable() -> None:

@@ -23,8 +23,8 @@ import train
 import vqa_cache
 from precompute.encoders.new_items import TableEncoder
 from train.export import command as export_command
+from train.metrics.temperature import temperature_of
 from train.predict.__main__ import command
-from train.predict.calibration import temperature_of
 from train.predict.predictor import Predictor, TrainedRun
 from vqa_cache.errors import RefusedError
 from vqa_cache.keys import image_key, text_key
@@ -203,6 +203,12 @@ def test_the_temperature_is_kept_with_the_run(answering: Path) -> None:
     assert first.after is not None
     assert first.before is not None
     assert first.after <= first.before
+    fitted = result_of(run)["calibration"]
+    assert (fitted["split"], fitted["n"]) == ("val", first.n)
+    assert fitted["temperature"] == pytest.approx(first.temperature, rel=1e-2), (
+        "at its bound or not"
+    )
+    assert fitted["cross_entropy_after"] == pytest.approx(first.after, abs=1e-4)
     assert first.before == pytest.approx(
         result_of(run)["metrics"]["val"]["cross_entropy"], rel=1e-4
     )

@@ -15,7 +15,7 @@ from test_train_small_cache import FAILED, build_cache, run_of, small_dataset, w
 import vqa_cache
 from train.config.files import load_experiment
 from train.engine.data import load_data
-from train.engine.outputs import run_model
+from train.engine.outputs import Wanted, run_model
 
 
 def table_of(run: Path, split: str) -> list[dict[str, str]]:
@@ -69,7 +69,7 @@ def test_the_first_of_the_most_probable_answers_is_the_predicted_one(
     data = load_data(experiment, vqa_cache.open(cache))
     part, classes = data.parts["val"], len(data.vocabulary)
     for logits in (torch.zeros(classes), torch.arange(float(classes)).roll(2)):
-        outputs = run_model(Fixed(logits), part, data.tables, temperature=0.5, top=True)
+        outputs = run_model(Fixed(logits), part, data.tables, temperature=0.5, wanted=Wanted())
         assert outputs.top is not None
         assert (outputs.top.answers[:, 0] == outputs.predicted).all()
         expected = (logits / 0.5).softmax(0).sort(descending=True).values[:5]

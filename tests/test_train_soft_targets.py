@@ -6,8 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import entropy
+from test_train_evaluate import Fixed
 from test_train_small_cache import (
     Item,
     build_cache,
@@ -21,8 +24,10 @@ from torch.nn import functional
 import vqa_cache
 from train.config.files import load_experiment
 from train.engine.data import load_data
+from train.engine.outputs import Wanted, run_model
+from train.evaluation.evaluate import measure
 from train.inputs.load import TrainingData
-from train.inputs.soft_targets import soft_targets
+from train.inputs.soft_targets import annotators_of, soft_targets
 from train.losses.binary_cross_entropy import BinaryCrossEntropy
 from train.losses.kl_divergence import KlDivergence
 from train.losses.soft_cross_entropy import SoftCrossEntropy
@@ -114,3 +119,30 @@ def test_a_training_with_soft_targets_learns(name: str, tmp_path: Path) -> None:
     result = result_of(run)
     majority = 0.45
     assert result["metrics"]["train"]["accuracy"] > majority
+
+
+def test_the_divergence_from_all_annotators_is_that_of_scipy(cache: Path, tmp_path: Path) -> None:
+    data = data_of(cache, tmp_path)
+    part = data.parts["val"]
+    logits = torch.tensor([0.3, -1.2])
+    wanted = Wanted(top=False, annotators=annotators_of(part, data.vocabulary))
+    found = run_model(Fixed(logits), part, data.tables, temperature=0.5, wanted=wanted)
+    probabilities = (logits / 0.5).softmax(dim=0).numpy()
+    shares = [[5 / 7, 2 / 7], [0, 1], [0.5, 0.5]]
+    expected = [entropy(own, probabilities) for own in shares]
+    assert found.divergence is not None
+    assert found.divergence[:3] == pytest.approx(expected, rel=1e-5)
+    assert np.isnan(found.divergence[3]), "no annotator's answer is a class"
+    figures = measure(part, found, data.vocabulary)
+    assert figures["annotator_divergence"] == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_one_answer_a_question_has_no_divergence_of_its_own(tmp_path: Path) -> None:
+    build_cache(tmp_path / "cache", small_dataset(8, 4))
+    data = data_of(tmp_path / "cache", tmp_path)
+    assert annotators_of(data.parts["test"], data.vocabulary) is None
+    found = run_model(Fixed(torch.zeros(2)), data.parts["test"], data.tables, wanted=Wanted())
+    figures = measure(data.parts["test"], found, data.vocabulary)
+    assert figures["annotator_divergence"] is None
+    why = "one answer a question: the divergence is the cross-entropy"
+    assert figures["reasons"]["annotator_divergence"] == why

@@ -18,14 +18,16 @@ import vqa_cache
 from train.components.user_code import users_error
 from train.config.schema import Experiment
 from train.engine.data import hold_joined
-from train.engine.outputs import Outputs, run_model
+from train.engine.outputs import Outputs, Wanted, run_model
 from train.errors import TrainError
 from train.evaluation.baselines import run_baselines
+from train.evaluation.calibrate import fit_temperature
 from train.evaluation.controls import run_controls
 from train.evaluation.evaluate import measure, predictions
 from train.evaluation.result import compose
 from train.inputs.load import TrainingData, join_data
 from train.inputs.order import along
+from train.inputs.soft_targets import annotators_of
 from train.loop.fit import Fitted, Watch, fit
 from train.loop.lock import locked
 from train.loop.progress import say
@@ -127,7 +129,13 @@ def train_and_measure(
         folder=folder.path,
         watch=watch,
     )
-    metrics, outputs = evaluate_parts(experiment, data, fitted, folder, watch)
+    temperature = experiment.config.temperature
+    calibration = fit_temperature(
+        fitted.model, data, temperature=temperature, stopping=watch.stopping
+    )
+    metrics, outputs = evaluate_parts(
+        experiment, data, fitted, folder, watch, fitted_temperature=calibration.temperature
+    )
     others = Watch(watch.console, stopping=watch.stopping)
     baselines = run_baselines(experiment.config, data, runs=folder.path.parent, watch=others)
     began = time.perf_counter()
@@ -142,6 +150,7 @@ def train_and_measure(
         run_id=folder.path.name,
         metrics=metrics,
         baselines={**baselines, **controls, "reasons": reasons},
+        calibration=calibration,
         controls_seconds=controls_seconds,
     )
 
@@ -168,6 +177,8 @@ def evaluate_parts(
     fitted: Fitted,
     folder: RunFolder,
     watch: Watch,
+    *,
+    fitted_temperature: float,
 ) -> tuple[dict[str, Any], dict[str, Outputs]]:
     """`metrics` of the result, and what the model said: every part evaluated once, with the
     selected weights. Predictions of every part but train go into the run's folder. A part with
@@ -180,7 +191,11 @@ def evaluate_parts(
             data.tables,
             data.precision,
             temperature=experiment.config.temperature,
-            top=name != "train",
+            wanted=Wanted(
+                top=name != "train",
+                annotators=annotators_of(part, data.vocabulary),
+                fitted_temperature=fitted_temperature,
+            ),
             stopping=watch.stopping,
         )
         metrics[name] = measure(

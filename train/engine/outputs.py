@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from train.inputs.batch import InputTable, gather
 from train.inputs.order import batches
 from train.inputs.parts import UNANSWERABLE, Part
 from train.inputs.resident import device_of
+from train.inputs.soft_targets import SoftTargets
 from train.metrics.classification import TOP, Evaluated
 from vqa_cache.system.signals import Stopped
 
@@ -36,6 +38,21 @@ class TopAnswers:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What an evaluation is asked for beside what it always says, since it takes longer.
+
+    Attributes:
+        top: the most probable answers.
+        annotators: shares of all annotators' answers of every example, for `divergence`.
+        fitted_temperature: by which logits are divided for `fitted_confidence`.
+    """
+
+    top: bool = True
+    annotators: SoftTargets | None = None
+    fitted_temperature: float = 1.0
+
+
+@dataclass(frozen=True)
 class Outputs:
     """What a model says about all n examples of a part.
 
@@ -48,6 +65,9 @@ class Outputs:
         confidence: float64 [n], the probability of the predicted class; None of a rule, which has
             no probabilities.
         unanswerable: float64 [n], the probability of the part's class of that name, if it has one.
+        divergence: float64 [n], nats, from the annotators' shares to the probabilities; NaN where
+            no annotator's answer is a class. None where nobody asked for it.
+        fitted_confidence: float64 [n], the confidence at the fitted temperature, where asked for.
     """
 
     predicted: npt.NDArray[np.int64]
@@ -57,6 +77,8 @@ class Outputs:
     top: TopAnswers | None = None
     confidence: npt.NDArray[np.float64] | None = None
     unanswerable: npt.NDArray[np.float64] | None = None
+    divergence: npt.NDArray[np.float64] | None = None
+    fitted_confidence: npt.NDArray[np.float64] | None = None
 
 
 def run_model(
@@ -66,14 +88,13 @@ def run_model(
     precision: Precision = "fp32",
     *,
     temperature: float = 1.0,
-    top: bool = False,
+    wanted: Wanted | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Outputs:
     """Outputs of a model, in evaluation mode, for every example of a part.
 
     Args:
         temperature: what the model was trained to have its logits divided by.
-        top: also give the most probable answers, which takes longer.
 
     Raises Stopped when `stopping`, asked between batches, is true.
     """
@@ -82,7 +103,7 @@ def run_model(
     cross_entropy, confidence, hopeless = torch.empty((3, n), dtype=torch.float64, device=device)
     in_top5, finite = torch.empty((2, n), dtype=torch.bool, device=device)
     all_truths = part.truth.to(device)
-    probable = []
+    more = None if wanted is None else _More(wanted, device)
     model.eval()
     with torch.no_grad():  # inference tensors could not be reused by training steps
         for span in batches(part, tables, EVALUATION_BATCH, torch.arange(n)):
@@ -98,8 +119,6 @@ def run_model(
             predicted[place] = best
             highest = logits.gather(1, best[:, None])[:, 0]
             finite[place] = highest.isfinite()
-            if top:
-                probable.append((place, *_most_probable(logits, best)))
             own = logits.gather(1, truth.masked_fill(outside, 0)[:, None])
             # as floats, which the processor compares and adds eight at a time; topk is slower
             as_high = torch.ge(logits, own, out=torch.empty_like(logits)).sum(dim=1)
@@ -110,15 +129,63 @@ def run_model(
             confidence[place] = (highest - whole).exp().double()
             if part.unanswerable is not None:
                 hopeless[place] = (logits[:, part.unanswerable] - whole).exp().double()
+            if more is not None:
+                more.add(place, logits, best, whole)
     return Outputs(
         predicted.cpu().numpy(),
         cross_entropy.cpu().numpy(),
         in_top5.cpu().numpy(),
         finite.cpu().numpy(),
-        _in_order(probable),
-        confidence.cpu().numpy(),
-        None if part.unanswerable is None else hopeless.cpu().numpy(),
+        confidence=confidence.cpu().numpy(),
+        unanswerable=None if part.unanswerable is None else hopeless.cpu().numpy(),
+        **({} if more is None else more.joined()),
     )
+
+
+class _More:
+    """What is `Wanted`, batch by batch."""
+
+    def __init__(self, wanted: Wanted, device: torch.device) -> None:
+        self._wanted = wanted
+        self._annotators = wanted.annotators and wanted.annotators.to(device)
+        self._found: list[tuple[torch.Tensor, ...]] = []
+
+    def add(
+        self, place: torch.Tensor, logits: torch.Tensor, best: torch.Tensor, whole: torch.Tensor
+    ) -> None:
+        """A batch of `place` [b]: its logits [b, C], their argmax and logsumexp [b]."""
+        warm = logits.float() / self._wanted.fitted_temperature
+        fitted = (warm.gather(1, best[:, None])[:, 0] - warm.logsumexp(dim=1)).exp().double()
+        found = [place, fitted]
+        if self._annotators is not None:
+            found.append(_divergence(logits, whole, self._annotators, place))
+        if self._wanted.top:
+            found += _most_probable(logits, best)
+        self._found.append(tuple(found))
+
+    def joined(self) -> dict[str, Any]:
+        """Fields of `Outputs`, in the examples' order."""
+        if not self._found:
+            return {}
+        columns = [torch.cat(column).cpu() for column in zip(*self._found, strict=True)]
+        order = columns[0].argsort()
+        fitted, *rest = (column[order].numpy() for column in columns[1:])
+        found: dict[str, Any] = {"fitted_confidence": fitted}
+        if self._annotators is not None:
+            found["divergence"] = rest.pop(0)
+        if self._wanted.top:
+            found["top"] = TopAnswers(*rest)
+        return found
+
+
+def _divergence(
+    logits: torch.Tensor, whole: torch.Tensor, annotators: SoftTargets, place: torch.Tensor
+) -> torch.Tensor:
+    """Kullback-Leibler divergence of the model's probabilities from the annotators' shares."""
+    shares = annotators.values[place]
+    told = logits.gather(1, annotators.classes[place]).float() - whole[:, None]
+    nats = torch.where(shares > 0, shares * (shares.log() - told), 0.0).double().sum(dim=1)
+    return nats.masked_fill(shares.sum(dim=1) == 0, torch.nan)
 
 
 def _most_probable(logits: torch.Tensor, best: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -127,19 +194,6 @@ def _most_probable(logits: torch.Tensor, best: torch.Tensor) -> tuple[torch.Tens
     rest = logits.scatter(1, first, -torch.inf).topk(min(TOP, logits.shape[1]) - 1)
     chosen = torch.cat([first, rest.indices], dim=1)
     return chosen, logits.float().softmax(dim=1).gather(1, chosen)
-
-
-def _in_order(
-    batches_of: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
-) -> TopAnswers | None:
-    """Batches of (place, classes, probabilities) as columns in the examples' order."""
-    if not batches_of:
-        return None
-    place, answers, probabilities = (
-        torch.cat(column).cpu() for column in zip(*batches_of, strict=True)
-    )
-    order = place.argsort()
-    return TopAnswers(answers[order].numpy(), probabilities[order].numpy())
 
 
 def evaluated(part: Part, outputs: Outputs, num_answers: int) -> Evaluated:
@@ -153,13 +207,22 @@ def evaluated(part: Part, outputs: Outputs, num_answers: int) -> Evaluated:
         cross_entropy=outputs.cross_entropy[chosen],
         in_top5=outputs.in_top5[chosen],
         unanswerable=_unanswerable(part, outputs),
-        confidence=None if outputs.confidence is None else outputs.confidence[chosen],
+        confidence=_of(outputs.confidence, chosen),
+        fitted_confidence=_of(outputs.fitted_confidence, chosen),
+        divergence=_of(outputs.divergence, chosen),
+        question_type=part.joined.split.question_type[part.joined.kept[chosen]],
         image=part.joined.image[chosen],
         in_vocabulary=part.in_vocabulary[part.labelled],
         all_predicted=np.concatenate([outputs.predicted[part.labelled], instead]),
         references=part.references,
         not_finite=int((~outputs.finite).sum()),
     )
+
+
+def _of(
+    values: npt.NDArray[np.float64] | None, chosen: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64] | None:
+    return None if values is None else values[chosen]
 
 
 def _unanswerable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from train.config.schema import Experiment
+from train.evaluation.calibrate import FittedTemperature
 from train.inputs.device import environment
 from train.inputs.load import TrainingData
 from train.loop.fit import Fitted
@@ -23,6 +25,7 @@ def compose(
     run_id: str,
     metrics: Mapping[str, Any],
     baselines: Mapping[str, Any],
+    calibration: FittedTemperature,
     controls_seconds: float,
 ) -> dict[str, Any]:
     """All of result.json.
@@ -44,6 +47,7 @@ def compose(
             "split": data.selection,
             "held_out_of_train": data.held_out,
         },
+        "calibration": asdict(calibration),
         "throughput": {
             **_speed(fitted, len(data.parts["train"])),
             "controls_seconds": controls_seconds,

@@ -70,6 +70,13 @@ def soft_targets(part: Part, vocabulary: Vocabulary, kind: Kind) -> SoftTargets:
     return _padded(row, column, values, len(kept), len(vocabulary))
 
 
+def annotators_of(part: Part, vocabulary: Vocabulary) -> SoftTargets | None:
+    """The shares of a part's annotators; None where no question has several."""
+    if not (np.diff(part.joined.split.answers_offsets)[part.joined.kept] > 1).any():
+        return None
+    return soft_targets(part, vocabulary, "shares")
+
+
 def _padded(
     row: npt.NDArray[np.int64],
     column: npt.NDArray[np.int64],

@@ -60,6 +60,13 @@ def area_under_risk_coverage(confidence: Floats, correct: npt.NDArray[np.bool_])
     return float((error * np.diff(coverage, prepend=0.0)).sum())
 
 
+def accuracy_at_coverage(confidence: Floats, correct: npt.NDArray[np.bool_], least: float) -> float:
+    """Accuracy of the most confident examples, `least` of all of them or as many more as share the
+    lowest confidence among these."""
+    coverage, error = risk_coverage(confidence, correct)
+    return float(1 - error[np.searchsorted(coverage, least - 1e-12)])
+
+
 def average_precision(positive: npt.NDArray[np.bool_], scores: Floats) -> float:
     """Mean over the positive examples of the precision among those with a score at least as high:
     the area under the precision-recall steps, as scikit-learn has it. NaN without a positive one.

@@ -44,6 +44,16 @@ METRICS: dict[str, str] = {
         "train.metrics.classification:unanswerable_average_precision"
     ),
     "area_under_risk_coverage": "train.metrics.classification:area_under_risk_coverage",
+    "accuracy_at_50_percent_coverage": (
+        "train.metrics.classification:accuracy_at_50_percent_coverage"
+    ),
+    "accuracy_at_80_percent_coverage": (
+        "train.metrics.classification:accuracy_at_80_percent_coverage"
+    ),
+    "calibration_error_fitted": "train.metrics.classification:calibration_error_fitted",
+    "annotator_divergence": "train.metrics.classification:annotator_divergence",
+    "accuracy_head": "train.metrics.head_and_tail:accuracy_head",
+    "accuracy_tail": "train.metrics.head_and_tail:accuracy_tail",
 }
 TOP = 5
 Whole = npt.NDArray[np.int64]
@@ -73,6 +83,9 @@ class Evaluated:
         confidence: float64 [n], the probability of the predicted class; None of a rule.
         unanswerable: bool [n] and float64 [n], which questions cannot be answered, the probability
             that the model gives to that; None where the dataset does not say.
+        fitted_confidence: float64 [n], the same at the temperature that fits the selection part.
+        divergence: float64 [n], nats, from the annotators' answers, see `Outputs`.
+        question_type: int32 [n], a number each, -1 where there is none; None is one type for all.
         not_finite: the number of outputs that hold NaN or infinity: a model that gives such has
             no figures.
         zero_division: the precision of a class that is never predicted.
@@ -91,6 +104,9 @@ class Evaluated:
     confidence: npt.NDArray[np.float64] | None = None
     unanswerable: tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]] | None = None
     zero_division: float = 0.0
+    fitted_confidence: npt.NDArray[np.float64] | None = None
+    divergence: npt.NDArray[np.float64] | None = None
+    question_type: npt.NDArray[np.int32] | None = None
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
@@ -223,6 +239,36 @@ def coverage_at_5_percent_error(evaluated: Evaluated) -> float:
 def area_under_risk_coverage(evaluated: Evaluated) -> float:
     """Mean error over all shares that can be answered, the most confident first."""
     return calibration.area_under_risk_coverage(_confidence(evaluated), evaluated.correct)
+
+
+def accuracy_at_50_percent_coverage(evaluated: Evaluated) -> float:
+    """Accuracy of the most confident half."""
+    return calibration.accuracy_at_coverage(_confidence(evaluated), evaluated.correct, 0.5)
+
+
+def accuracy_at_80_percent_coverage(evaluated: Evaluated) -> float:
+    """The same of the most confident four fifths."""
+    return calibration.accuracy_at_coverage(_confidence(evaluated), evaluated.correct, 0.8)
+
+
+def calibration_error_fitted(evaluated: Evaluated) -> float:
+    """`calibration_error` at the temperature that fits the part which selected the epoch."""
+    if evaluated.fitted_confidence is None:
+        raise NotComputable("no temperature was fitted")
+    return calibration.expected_calibration_error(evaluated.fitted_confidence, evaluated.correct)
+
+
+def annotator_divergence(evaluated: Evaluated) -> float:
+    """Mean Kullback-Leibler divergence of the model's probabilities from the shares of the
+    annotators' answers that are classes, nats, over the examples with such an answer."""
+    if evaluated.divergence is None:
+        raise NotComputable("one answer a question: the divergence is the cross-entropy")
+    there = evaluated.divergence[~np.isnan(evaluated.divergence)]
+    if not len(there):
+        raise NotComputable("no annotator's answer is in the vocabulary")
+    if not np.isfinite(there).all():
+        raise NotComputable("infinite: the model gives an answer no probability at all")
+    return float(there.mean())
 
 
 def unanswerable_average_precision(evaluated: Evaluated) -> float:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 import vqa_cache
 from train.errors import TrainError
@@ -23,6 +22,7 @@ from train.inputs.parts import item_positions
 from train.inputs.resident import ItemRows
 from train.inputs.tables import find_tables, modality_of
 from train.loop.layout import PREDICTIONS
+from train.metrics.temperature import MOST, loss_at, temperature_of
 from train.predict.model import Rows, TrainedModel
 from train.runs.answered import Answered
 from train.runs.folder import Run
@@ -31,10 +31,7 @@ from vqa_cache.system.durable import write_file
 from vqa_cache.table import Table
 
 FILE = "calibration.json"
-MOST = 4096  # questions that the temperature is fitted on
 AGREES = 0.99  # share of them whose answer must be the one that the run wrote down
-LOW, HIGH = 0.05, 20.0  # temperatures that are tried
-_STEPS = 60  # of the search: beyond what a float32 tells apart
 
 
 @dataclass(frozen=True)
@@ -108,26 +105,8 @@ def fit(
         return Calibration(1.0, split, 0, None, None, ids, why)
     logits, truth = logits[inside], truth[inside]
     best = temperature_of(logits, truth)
-    before, after = (float(_loss(logits, truth, t)) for t in (1.0, best))
+    before, after = (loss_at(logits, truth, t) for t in (1.0, best))
     return Calibration(best, split, len(truth), before, after, ids)
-
-
-def temperature_of(logits: torch.Tensor, truth: torch.Tensor) -> float:
-    """The temperature with the lowest mean cross-entropy: that is convex in its inverse, so a
-    golden-section search over the inverse finds it."""
-    ratio = (5**0.5 - 1) / 2
-    low, high = 1 / HIGH, 1 / LOW
-    for _ in range(_STEPS):
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if _loss(logits, truth, 1 / left) <= _loss(logits, truth, 1 / right):
-            high = right
-        else:
-            low = left
-    return 2 / (low + high)
-
-
-def _loss(logits: torch.Tensor, truth: torch.Tensor, temperature: float) -> torch.Tensor:
-    return functional.cross_entropy(logits.double() / temperature, truth)
 
 
 def cached_rows(
