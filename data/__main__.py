@@ -12,6 +12,7 @@ import click
 from data import check_text
 from data.check import as_object, check_dataset
 from data.example import DatasetError
+from data.gqa import Gqa
 from data.records import is_visible
 from data.registry import open_dataset
 from data.submission import submission
@@ -90,6 +91,29 @@ def submit(name: str, predictions: Path, out: Path, root: Path | None, split: st
     rows = submission(name, open_dataset(name, root), split, predictions)
     out.write_text(json.dumps(rows, ensure_ascii=False) + "\n", encoding="utf-8")
     click.echo(f"{out}: {len(rows):,} answers to {split} of {name}")
+
+
+@main.command()
+@click.argument("name", type=click.Choice(["gqa", "gqa_all"]))
+@click.argument("predictions", type=click.Path(path_type=Path))
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the dataset.")
+@click.option("--split", default="val")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def score(name: str, predictions: Path, root: Path | None, split: str, as_json: bool) -> None:
+    """GQA's own figures of a run's PREDICTIONS: consistency, validity, plausibility,
+    distribution."""
+    from data.gqa_scores import gqa_scores
+
+    dataset = open_dataset(name, root)
+    assert isinstance(dataset, Gqa)
+    found = gqa_scores(dataset, split, predictions)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    reasons = found.pop("reasons")
+    for figure, value in found.items():
+        told = f"{value:.4f}" if isinstance(value, float) else value
+        click.echo(f"{figure:>14}  {reasons.get(figure, told)}")
 
 
 @main.group()

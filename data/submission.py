@@ -31,8 +31,7 @@ def submission(name: str, dataset: Dataset, split: str, predictions: Path) -> li
         DatasetError: no such list, a question without an answer or an answer without a question:
             evaluators refuse a file with either.
     """
-    rows = read_json(predictions, "a list of objects with question_id and answer")
-    answers = _answers(rows, predictions)
+    answers = read_answers(predictions)
     id_key, answer_key = KEYS.get(name, VQA)
     problems: list[Problem] = []
     ids = [example.question_id for example in dataset.examples(split, problems)]
@@ -52,7 +51,9 @@ def submission(name: str, dataset: Dataset, split: str, predictions: Path) -> li
     return [{id_key: one, answer_key: answers[str(one)]} for one in ids]
 
 
-def _answers(rows: Any, path: Path) -> dict[str, str]:
+def read_answers(path: Path) -> dict[str, str]:
+    """Answer by question id, as a text, of a run's predictions. Raises DatasetError."""
+    rows = read_json(path, "a list of objects with question_id and answer")
     found: dict[str, str] = {}
     for place, row in enumerate(rows if isinstance(rows, list) else [rows]):
         if not isinstance(row, dict) or not set(VQA) <= set(row):
