@@ -12,7 +12,14 @@ from train.components.user_code import users_error
 from vqa_cache.system.allocator import keep_freed_memory
 from vqa_cache.system.commands import Command, cache_option, json_option
 
-__all__ = ["TrainingCommand", "cache_option", "json_option", "overrides_argument", "runs_option"]
+__all__ = [
+    "TrainingCommand",
+    "answering_options",
+    "cache_option",
+    "json_option",
+    "overrides_argument",
+    "runs_option",
+]
 
 overrides_argument: Callable[..., Any] = click.argument(
     "overrides", nargs=-1, metavar="[KEY=VALUE]..."
@@ -23,6 +30,23 @@ runs_option: Callable[..., Any] = click.option(
     default=Path("runs"),
     help="The folder of all runs.",
 )
+
+
+def answering_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--answers` and `--confidence` of the commands that answer questions."""
+    answers = click.option(
+        "--answers",
+        type=click.Path(path_type=Path),
+        help="Choose among the answers of this file, one a line (heads that compare answers' "
+        "vectors).",
+    )
+    confidence = click.option(
+        "--confidence",
+        type=click.FloatRange(0, 1),
+        default=0.0,
+        help="Below this probability the answer is that it does not know.",
+    )
+    return answers(confidence(command))
 
 
 class TrainingCommand(Command):

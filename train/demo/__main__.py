@@ -6,23 +6,13 @@ from pathlib import Path
 
 import click
 
-from train.command_line import TrainingCommand, cache_option, runs_option
+from train.command_line import TrainingCommand, answering_options, cache_option, runs_option
 
 
 @click.command(cls=TrainingCommand)
 @click.argument("run")
 @click.option("--port", type=click.IntRange(0, 65535), default=7860, help="0 takes a free one.")
-@click.option(
-    "--answers",
-    type=click.Path(path_type=Path),
-    help="Choose among the answers of this file, one a line (heads that compare answers' vectors).",
-)
-@click.option(
-    "--confidence",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    help="Below this probability the answer is that it does not know.",
-)
+@answering_options
 @cache_option
 @runs_option
 def command(

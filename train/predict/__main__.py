@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from train.command_line import TrainingCommand, cache_option, json_option, runs_option
+from train.command_line import (
+    TrainingCommand,
+    answering_options,
+    cache_option,
+    json_option,
+    runs_option,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,17 +41,7 @@ _file = click.Path(path_type=Path)
     type=_file,
     help='A file of {"image": PATH, "question": TEXT} a line instead; paths are beside the file.',
 )
-@click.option(
-    "--answers",
-    type=_file,
-    help="Choose among the answers of this file, one a line (heads that compare answers' vectors).",
-)
-@click.option(
-    "--confidence",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    help="Below this probability the answer is that it does not know.",
-)
+@answering_options
 @click.option("--top", type=click.IntRange(min=1), default=5, help="So many answers are shown.")
 @cache_option
 @runs_option
