@@ -18,7 +18,7 @@ FEATURES := $(filter features.%,$(ARGS)) $(DATASET)
 STAGE1   := $(filter-out features.%,$(ARGS))
 
 .NOTPARALLEL:  # two runs of pip in one environment would disturb each other
-.PHONY: help setup precompute train sweep report bench test check notebook data
+.PHONY: help setup precompute train sweep report bench test check docs notebook data
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -83,6 +83,10 @@ check: $(DEV)  ## format, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+docs: $(DEV)  ## build docs/ as pages, every link checked
+	$(VENV)/bin/sphinx-build -W --keep-going -q docs build/docs
+	@echo "build/docs/index.html"
 
 notebook: $(STAMP)  ## open notebooks/inspect_cache.ipynb
 	$(PIP) --quiet -e ".[notebook]"
