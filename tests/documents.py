@@ -90,9 +90,10 @@ def command_of(line: str) -> tuple[click.Command, list[str]]:
 
 
 def with_options(line: str) -> tuple[click.Command, list[str]]:
-    """The command below all groups, and its arguments; every option is one that it has."""
+    """The command below all groups, NAME standing for any, and its arguments; every option is one
+    that it has."""
     command, arguments = command_of(line)
-    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+    while isinstance(command, click.Group) and arguments and arguments[0].islower():
         below = command.get_command(click.Context(command), arguments[0])
         assert below is not None, f"{line}: no command {arguments[0]}"
         command, arguments = below, arguments[1:]

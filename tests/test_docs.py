@@ -221,7 +221,7 @@ def test_the_readme_is_a_front_door() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 200
     for page in PAGES[1:]:
-        assert page.name == "index.md" or f"](docs/{page.name})" in text, page.name
+        assert page.name in ("index.md", "format.md") or f"](docs/{page.name})" in text, page.name
 
 
 # ---------------------------------------------------------------- --help
