@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NOT_HERE = ("hub", "cluster", "gpu", "long")
+NOT_HERE = ("dataset", "hub", "cluster", "gpu", "long")
 _FENCE = re.compile(r"^```(\w*) ?(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
