@@ -40,6 +40,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "Stage 1 and its caches under kills, power losses, damage and several writers.",
         "25 minutes; --share takes a part",
     ),
+    "fewer": Benchmark(
+        "benchmarks.fewer:command",
+        "What is gained by multiplying each distinct row of a batch once; narrower rows; lanes.",
+        "15 minutes; --only takes a part",
+    ),
     "flat": Benchmark(
         "benchmarks.flat:command",
         "Training from a table larger than memory: time, memory, accuracy.",

@@ -104,7 +104,8 @@ def loop_of(rows: Rows, step: TrainingStep, by: By, steps: int) -> Callable[[], 
     order = SampleOrder(
         rows.part, rows.tables, torch.arange(len(rows.truth)), batch_size=BATCH, data_seed=0, by=by
     )
-    batch = batches_of(rows.part, rows.truth, rows.tables, by_image=by == "by_image")
+    shared = ["image"] if by == "by_image" else []
+    batch = batches_of(rows.part, rows.truth, rows.tables, shared)
     state = {"step": 0}
 
     def turn() -> float:
@@ -127,7 +128,7 @@ def limit_of(rows: Rows, step: TrainingStep, steps: int) -> Callable[[], float]:
         by="by_image",
     )  # fmt: skip
     examples = order.batch(0, 0)
-    ready = batches_of(rows.part, rows.truth, rows.tables, by_image=True)(examples)
+    ready = batches_of(rows.part, rows.truth, rows.tables, ["image"])(examples)
 
     def turn() -> float:
         for _ in range(steps):

@@ -163,12 +163,12 @@ def test_the_step_by_image_is_the_plain_step_on_the_same_batch(
     part = data.parts["train"]
     examples = torch.from_numpy(part.joined.image).argsort(stable=True)[:30]
     gradients, losses = [], []
-    for by_image in (False, True):
+    for shared in ([], ["image"]):
         model = build_model(config, data, data.tables)
         step = build_step(config, data, model, total_steps=10)
-        batch = batches_of(part, part.truth, data.tables, by_image=by_image)(examples)
-        assert (batch[0]["image"].index is not None) == by_image
-        if by_image:
+        batch = batches_of(part, part.truth, data.tables, shared)(examples)
+        assert (batch[0]["image"].index is not None) == bool(shared)
+        if shared:
             assert len(batch[0]["image"].values) < len(examples)
         losses.append(step(*batch, 0))
         gradients.append(step.gradients())

@@ -16,6 +16,7 @@ from benchmarks.flat import FEATURES
 from benchmarks.inputs import scale_cache
 from benchmarks.inputs.flat_cache import FlatSizes, make_flat_cache
 from benchmarks.inputs.scale_cache import WIDTH
+from benchmarks.measuring.trainings import begin_training
 from train.config.files import load_experiment
 from train.config.schema import Experiment
 from train.engine.data import load_data
@@ -23,7 +24,8 @@ from train.engine.outputs import run_model
 from train.inputs.large.blocks import BlockSizes
 from train.inputs.large.mapped_rows import MappedRows
 from train.inputs.load import TrainingData
-from train.inputs.order import SampleOrder, along, batches
+from train.inputs.order import SampleOrder, along
+from train.inputs.single_pass import single_pass
 from train.loop.fit import Fitted, Watch, fit
 from train.sweep.pack import train_pack
 from train.trainer import tables_told
@@ -152,10 +154,17 @@ def test_every_example_is_trained_on_once_an_epoch_and_evaluated_once(cache: Pat
     epochs = [order.batch(epoch, 0) for epoch in range(2)]
     assert [sorted(epoch.tolist()) for epoch in epochs] == [examples.tolist()] * 2
     assert not torch.equal(*epochs)
-    passed = torch.cat(list(batches(part, data.tables, 50, examples)))
+    passed = torch.cat([span for span, _ in single_pass(part, data.tables, 50, examples)])
     assert sorted(passed.tolist()) == examples.tolist()
     assert part.items["text"].rows[passed].diff().min() > 0, "in the order of the rows"
-    assert list(batches(part, data.tables, 50, examples[:0])) == []
+    assert list(single_pass(part, data.tables, 50, examples[:0])) == []
+
+
+def test_images_of_these_trainings_are_shared(cache: Path, tmp_path: Path) -> None:
+    """So what is said here of stopping and of mapped rows holds for shared ones."""
+    training = begin_training(experiment("map").config, data_of(cache, "map"), tmp_path)
+    training.log.close()
+    assert training.sharing.names == {"image"}
 
 
 def test_of_two_large_tables_the_larger_leads_and_the_other_is_said_to_be_mapped(

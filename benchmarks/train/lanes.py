@@ -21,8 +21,8 @@ LANES, INPUTS, HIDDEN, ANSWERS, BATCH = 32, 256, 64, 100, 256
 STEPS = 20  # of a turn
 
 
-def lanes_against_single_runs(rounds: int) -> dict[str, float]:
-    """32 heads 256 -> 64 -> 100 at batch 256: steps of all heads a second, in fp32."""
+def lanes_against_single_runs(rounds: int, lanes: int = LANES) -> dict[str, float]:
+    """Heads 256 -> 64 -> 100 at batch 256: steps of all heads a second, in fp32."""
     inputs, answers = {"x": Input(torch.randn(BATCH, INPUTS))}, torch.randint(ANSWERS, (BATCH,))
     schedule = schedules.constant(10**6)
     singles = [
@@ -33,38 +33,38 @@ def lanes_against_single_runs(rounds: int) -> dict[str, float]:
             schedule=schedule,
             seed=seed,
         )
-        for seed, model in enumerate(heads())
+        for seed, model in enumerate(heads(lanes))
     ]
-    model = LaneModel(heads(), list(range(LANES)))
-    rates = torch.full((LANES,), 1e-3, dtype=torch.float64)
+    model = LaneModel(heads(lanes), list(range(lanes)))
+    rates = torch.full((lanes,), 1e-3, dtype=torch.float64)
     optimizer = LaneAdamW(
         model.parameters(), model.decays, lr=rates, weight_decay=torch.full_like(rates, 0.01)
     )
-    losses = LaneCrossEntropy([CrossEntropy() for _ in range(LANES)])
-    lanes = LaneStep(model, losses, optimizer, schedule=schedule)
+    losses = LaneCrossEntropy([CrossEntropy() for _ in range(lanes)])
+    step = LaneStep(model, losses, optimizer, schedule=schedule)
 
     def together() -> float:
         for number in range(STEPS):
-            lanes(inputs, answers, number)
-        return float(STEPS * LANES)
+            step(inputs, answers, number)
+        return float(STEPS * lanes)
 
     def alone() -> float:
         for number in range(STEPS):
             for single in singles:
                 single(inputs, answers, number)
-        return float(STEPS * LANES)
+        return float(STEPS * lanes)
 
     speeds = take_turns({"lanes": together, "single": alone}, rounds=rounds)
     return {
-        "lanes32_small": ratio(speeds, "lanes", "single"),
-        "lanes32_small_head_steps_per_second": median(speeds, "lanes"),
+        f"lanes{lanes}_small": ratio(speeds, "lanes", "single"),
+        f"lanes{lanes}_small_head_steps_per_second": median(speeds, "lanes"),
     }
 
 
-def heads() -> list[AnswerModel]:
+def heads(count: int) -> list[AnswerModel]:
     """As many models of one shape, each with weights of its own."""
     models = []
-    for seed in range(LANES):
+    for seed in range(count):
         torch.manual_seed(seed)
         models.append(AnswerModel(Concat({"x": INPUTS}), MlpHead(INPUTS, ANSWERS, hidden=[HIDDEN])))
     return models

@@ -35,7 +35,7 @@ class AnswerModel(nn.Module):
         self.head = head
 
     def forward(self, inputs: Mapping[str, Input]) -> torch.Tensor:
-        vectors = {name: vector_of(one) for name, one in inputs.items() if self._is_plain(name)}
+        vectors = {name: vector_of(one) for name, one in inputs.items() if self.is_plain(name)}
         encoded: Encoded | None = None
         if self.question is not None:
             encoded = self.question(inputs["text"])
@@ -48,7 +48,7 @@ class AnswerModel(nn.Module):
         logits: torch.Tensor = self.head(self.fusion(vectors))
         return logits
 
-    def _is_plain(self, name: str) -> bool:
+    def is_plain(self, name: str) -> bool:
         """Whether an input goes to the fusion as it is."""
         if name.startswith("image"):
             return self.attention is None
@@ -62,7 +62,7 @@ def vector_of(given: Input) -> torch.Tensor:
         values = mean_of(values, given.mask)
     elif values.ndim == 3:
         values = values.flatten(1)
-    return given.spread(values)
+    return given.share(values)
 
 
 def side_by_side(inputs: Sequence[Input]) -> Input:

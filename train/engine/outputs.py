@@ -13,10 +13,10 @@ from torch import nn
 
 from train.config.precisions import Precision
 from train.engine.step import forward
-from train.inputs.batch import InputTable, gather
-from train.inputs.order import batches
+from train.inputs.batch import InputTable
 from train.inputs.parts import UNANSWERABLE, Part
 from train.inputs.resident import device_of
+from train.inputs.single_pass import single_pass
 from train.inputs.soft_targets import SoftTargets
 from train.metrics.classification import TOP, Evaluated
 from vqa_cache.system.signals import Stopped
@@ -106,11 +106,11 @@ def run_model(
     more = None if wanted is None else _More(wanted, device)
     model.eval()
     with torch.no_grad():  # inference tensors could not be reused by training steps
-        for span in batches(part, tables, EVALUATION_BATCH, torch.arange(n)):
+        for span, inputs in single_pass(part, tables, EVALUATION_BATCH, torch.arange(n)):
             if stopping():
                 raise Stopped("stopped by a signal")
             place = span.to(device, non_blocking=True)
-            logits = forward(model, gather(part, tables, span), precision)
+            logits = forward(model, inputs, precision)
             if temperature != 1:
                 logits = logits / temperature
             truth = all_truths[place]

@@ -17,6 +17,7 @@ from train.engine.clipping import NO_CLIPPING, Clipping
 from train.engine.optimizers import Optimizer
 from train.engine.scaler import GradientScaler
 from train.engine.schedules import Schedule
+from train.inputs.shared_rows import whole
 from train.inputs.specification import Batch, Input
 
 
@@ -162,4 +163,4 @@ def forward(model: nn.Module, inputs: Mapping[str, Input], precision: Precision)
     kind = COMPUTE_TYPES[precision]
     with torch.autocast(device, dtype=kind, enabled=kind != torch.float32):
         logits: torch.Tensor = model(inputs)
-    return logits.float()
+    return whole(logits.float())

@@ -10,9 +10,8 @@ from torch import nn
 
 from train.engine.outputs import EVALUATION_BATCH
 from train.engine.step import forward
-from train.inputs.batch import gather
 from train.inputs.load import TrainingData
-from train.inputs.order import batches
+from train.inputs.single_pass import single_pass
 from train.metrics.temperature import MOST, loss_at, temperature_of
 from vqa_cache.system.signals import Stopped
 
@@ -53,10 +52,10 @@ def fit_temperature(
     found, truths = [], []
     model.eval()
     with torch.no_grad():
-        for span in batches(part, data.tables, EVALUATION_BATCH, chosen):
+        for span, inputs in single_pass(part, data.tables, EVALUATION_BATCH, chosen):
             if stopping():
                 raise Stopped("stopped by a signal")
-            logits = forward(model, gather(part, data.tables, span), data.precision)
+            logits = forward(model, inputs, data.precision)
             found.append(logits.float().cpu() / temperature)
             truths.append(part.truth[span.cpu()])
     if not found or not all(one.isfinite().all() for one in found):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from train.fusion.fusion import Fusion
+from train.inputs.shared_rows import SharedRows
 
 
 class Concat(Fusion):
@@ -30,6 +31,8 @@ class Concat(Fusion):
 def side_by_side(rows: Sequence[torch.Tensor]) -> torch.Tensor | None:
     """The matrix whose neighbouring columns [batch, width] the tensors are; None if they are not,
     or a gradient flows through them."""
+    if any(isinstance(tensor, SharedRows) for tensor in rows):
+        return None
     first, width = rows[0], sum(tensor.shape[-1] for tensor in rows)
     offset = first.storage_offset()
     for tensor in rows:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import torch
 
 from train.inputs.positions import PositionTable
 from train.inputs.resident import ItemRows, ResidentTable, beside, device_of
+from train.inputs.shared_rows import distinct_rows
 from train.inputs.specification import Batch, Input, Vector
 
+WORTH = 128  # multiplications saved for each number of a product, beyond what gathering it costs
+FEWER = 0.9  # share of distinct rows, for what reads positions or words
 InputTable = ResidentTable | PositionTable
 
 
@@ -39,8 +42,7 @@ def gather(
     part: HasItems,
     tables: Mapping[str, InputTable],
     examples: torch.Tensor,
-    *,
-    by_image: bool = False,
+    shared: Collection[str] = (),
 ) -> dict[str, Input]:
     """A batch of inputs on the tables' device.
 
@@ -48,11 +50,9 @@ def gather(
 
     Args:
         examples: int64 [b].
-        by_image: examples of one image follow each other: its rows are gathered once.
+        shared: inputs whose distinct rows are gathered once each; an example has one row of them.
     """
     items = {name: part.items[name].select(examples) for name in tables}
-    shared = {name for name in tables if by_image and items[name].offsets is None
-              and name.startswith("image")}  # fmt: skip
     beside_each_other = [
         name
         for name, table in tables.items()
@@ -61,11 +61,18 @@ def gather(
     found = _vectors(items, tables, beside_each_other)
     for name, table in tables.items():
         if name in shared:
-            rows, index = items[name].rows.unique_consecutive(return_inverse=True)
+            rows, index = distinct_rows(items[name].rows)
             found[name] = table.input(ItemRows(rows), index)
         elif name not in found:
             found[name] = table.input(items[name], None)
     return {name: found[name] for name in tables}
+
+
+def worth_sharing(table: InputTable, share: float) -> bool:
+    """Whether a share of distinct rows is small enough for them to be computed apart."""
+    if isinstance(table.specification, Vector):
+        return (1 - share) * table.width >= WORTH
+    return share <= FEWER
 
 
 def _vectors(
@@ -88,15 +95,14 @@ def batches_of(
     part: HasItems,
     truth: Targets,
     tables: Mapping[str, InputTable],
-    *,
-    by_image: bool = False,
+    shared: Collection[str] = (),
 ) -> Callable[[torch.Tensor], Batch]:
     """From the numbers of examples, int64 [b], to their inputs and targets on the tables'
     device."""
     targets = truth.to(device_of(tables))
 
     def batch(examples: torch.Tensor) -> Batch:
-        inputs = gather(part, tables, examples, by_image=by_image)
+        inputs = gather(part, tables, examples, shared)
         return inputs, targets[beside(targets, examples)]
 
     return batch

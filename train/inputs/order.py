@@ -6,7 +6,7 @@ nothing, so a run comes to the same bytes on any machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ import torch
 
 from train.config.seeds import batch_bounds, epoch_order
 from train.inputs.batch import InputTable
-from train.inputs.large.blocks import Blocks, Windows, deal, in_row_order, shuffle
+from train.inputs.large.blocks import Blocks, Windows, deal, shuffle
 from train.inputs.parts import Part
 from train.inputs.resident import ResidentTable
 from vqa_cache.system.device import CPU
@@ -33,6 +33,7 @@ class SampleOrder:
 
     Attributes:
         steps: batches in an epoch.
+        by: what is shuffled.
         smallest: examples that a batch has at least.
         sizes: those that batches can have; by image, any.
         home: where the examples' numbers are: on the GPU where every table is.
@@ -55,6 +56,7 @@ class SampleOrder:
             batch_size: of examples; by image, as near to it as whole images come on average.
         """
         self.data_seed = data_seed
+        self.by = by
         homes = {part.items[name].rows.device for name in tables}
         self.home = homes.pop() if len(homes) == 1 else CPU
         self._along = along(part, tables)
@@ -108,24 +110,6 @@ class SampleOrder:
             places = torch.arange(len(self._examples))
             places += (self._begin[order] - edges[:-1]).repeat_interleave(counts)
         return self._examples[places].to(self.home), edges, windows
-
-
-def batches(
-    part: Part, tables: Tables, size: int, examples: torch.Tensor
-) -> Iterator[torch.Tensor]:
-    """Examples of a part, int64 [n], `size` at a time, for a single pass: as they come, or, where a
-    table is large, in the order of its rows."""
-    if len(examples) == 0:
-        return
-    large = along(part, tables)
-    if large is None:
-        yield from examples.split(size)
-        return
-    rows = large.rows[examples]
-    windows = in_row_order(large.blocks, rows)
-    for batch in examples[rows.argsort(stable=True)].split(size):
-        large.table.expect(windows)
-        yield batch
 
 
 @dataclass(frozen=True)

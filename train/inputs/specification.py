@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from train.inputs.shared_rows import share, spread
+
 
 @dataclass(frozen=True)
 class Vector:
@@ -94,7 +96,11 @@ class Input:
     def spread(self, rows: torch.Tensor) -> torch.Tensor:
         """Something of every distinct row [u, ...] for every example [b, ...]. Its gradient is
         summed over the examples of a row."""
-        return rows if self.index is None else rows.index_select(0, self.index)
+        return rows if self.index is None else spread(rows, self.index)
+
+    def share(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The same of vectors [u, d], which a layer that follows may multiply before that."""
+        return vectors if self.index is None else share(vectors, self.index)
 
 
 Batch = tuple[Mapping[str, Input], torch.Tensor]  # inputs by name, targets int64 [b]

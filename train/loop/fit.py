@@ -30,6 +30,7 @@ from train.engine.build import (
 from train.engine.cuda_graph import CannotCaptureError, CapturedSteps
 from train.engine.model import AnswerModel
 from train.engine.outputs import evaluated, run_model
+from train.engine.sharing import find_sharing
 from train.engine.step import EagerSteps, Steps
 from train.errors import DivergedError
 from train.inputs.batch import InputTable, batches_of
@@ -140,6 +141,7 @@ class Training:
         self.total = config.train.epochs * self.per_epoch
         self.model = build_model(config, data, tables)
         check_batch_norm(self.model, self.order.smallest)
+        self.sharing = find_sharing(self.model, self.part, tables, self.order, data.precision)
         self.engine = build_step(config, data, self.model, total_steps=self.total)
         pace = {"steps_per_epoch": self.per_epoch, "total": self.total}
         self.evaluations = milestones(config.train.evaluate_every, **pace)
@@ -182,6 +184,8 @@ class Training:
 
     def run(self) -> Fitted:
         """Train to the end. Raises as `fit` does."""
+        for note in self.sharing.notes:
+            say(self.watch.console, f"{self.what}: {note}")
         try:
             with self.progress:
                 self._run()
@@ -240,7 +244,7 @@ class Training:
             self.part,
             targets_of(self.config, self.data),
             self.tables,
-            by_image=self.config.train.order == "by_image",
+            self.sharing.names,
         )
         if self.order.home == CPU or not self.order.sizes:
             return EagerSteps(self.engine, batch)

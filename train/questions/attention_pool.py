@@ -51,4 +51,4 @@ class AttentionPool(nn.Module):
         scores = self.score(torch.tanh(self.inner(rows.values))).transpose(1, 2)
         weights = attention_weights(scores, None if rows.mask is None else rows.mask[:, None])
         pooled = torch.bmm(weights.to(rows.values.dtype), rows.values).flatten(1)
-        return Encoded(rows.spread(self.projection(pooled)), rows)
+        return Encoded(self.projection(rows.share(pooled)), rows)

@@ -62,8 +62,8 @@ class TokenLstm(nn.Module):
     def forward(self, question: Input) -> Encoded:
         rows = self.empty(question)
         states, ends = self.recurrent(rows)
-        vector = self.projection(self._read(ends))
-        return Encoded(rows.spread(vector), Input(states, rows.mask, rows.index))
+        vector = self.projection(rows.share(self._read(ends)))
+        return Encoded(vector, Input(states, rows.mask, rows.index))
 
     def _read(self, ends: Ends) -> torch.Tensor:
         read = list(ends.hidden if self.state in ("all", "all_both") else self._top(ends.hidden))

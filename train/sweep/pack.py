@@ -26,14 +26,16 @@ from train.engine.build import (
     trainable,
 )
 from train.engine.outputs import EVALUATION_BATCH, Outputs, evaluated
+from train.engine.sharing import find_sharing
 from train.engine.step import forward
 from train.errors import DivergedError
-from train.inputs.batch import InputTable, batches_of, gather
+from train.inputs.batch import InputTable, batches_of
 from train.inputs.device import rng_devices
 from train.inputs.load import TrainingData
-from train.inputs.order import SampleOrder, batches
+from train.inputs.order import SampleOrder
 from train.inputs.parts import Part
 from train.inputs.resident import device_of
+from train.inputs.single_pass import single_pass
 from train.lanes.stack import LaneModel
 from train.lanes.step import LaneStep
 from train.loop.fit import Watch, fit
@@ -188,9 +190,8 @@ class _Pass:
         self.best: list[Score | None] = [None] * len(configs)
         self.outcomes: dict[int, Outcome] = {}
         part = data.parts["train"]
-        self._batch = batches_of(
-            part, part.truth, data.tables, by_image=self.config.train.order == "by_image"
-        )
+        sharing = find_sharing(models[0], part, data.tables, self.order, data.precision)
+        self._batch = batches_of(part, part.truth, data.tables, sharing.names)
 
     def run(self, what: str, watch: Watch) -> list[Outcome]:
         """Train and evaluate until no lane is left."""
@@ -318,9 +319,9 @@ def run_lanes(
     truths = part.truth.to(device)
     model.eval()
     with torch.no_grad():
-        for span in batches(part, tables, rows, torch.arange(n)):
+        for span, inputs in single_pass(part, tables, rows, torch.arange(n)):
             place = span.to(device, non_blocking=True)
-            logits = forward(model, gather(part, tables, span), precision)
+            logits = forward(model, inputs, precision)
             logits = logits.div_(temperature[:, None, None])
             truth = truths[place]
             outside = (truth < 0) | (truth >= logits.shape[-1])
