@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from train.command_line import TrainingCommand, cache_option, overrides_argument, runs_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command(
@@ -49,13 +54,13 @@ def command(
         list_experiments(as_json, markdown)
     elif experiment is None:
         raise click.UsageError("name an experiment; --list shows them")
-    elif check or show:
+    elif check:
+        check_experiment(experiment, overrides, cache, runs)
+    elif show:
         from train.config.files import load_experiment
         from train.config.files import show as as_toml
 
-        found = load_experiment(experiment, list(overrides))
-        if show:
-            click.echo(as_toml(found), nl=False)
+        click.echo(as_toml(load_experiment(experiment, list(overrides))), nl=False)
     else:
         train_seeds(experiment, overrides, seeds=seeds, new=new, cache=cache, runs=runs)
 
@@ -73,6 +78,16 @@ def list_experiments(as_json: bool, markdown: bool) -> None:
         click.echo("\n".join(as_lines(entries)))
 
 
+def check_experiment(name: str, overrides: tuple[str, ...], cache: Path, runs: Path) -> None:
+    """Raise what is wrong with an experiment. What was trained to its end is right."""
+    from train.runs.remembered import Remembered
+
+    if Remembered(name, overrides, cache, runs).finished() is None:
+        from train.config.files import load_experiment
+
+        load_experiment(name, list(overrides))
+
+
 def train_seeds(
     name: str,
     overrides: tuple[str, ...],
@@ -85,12 +100,10 @@ def train_seeds(
     """Train one experiment, once per seed, and print its results."""
     from rich.console import Console
 
-    from train.config.files import load_experiment
     from train.errors import ConfigError
     from train.evaluation.result import headline_split, print_result
+    from train.loop.layout import RESULT
     from train.loop.progress import say
-    from train.runs.folder import load_run
-    from train.trainer import train
     from vqa_cache.system.signals import StopSignal
 
     if seeds and any(override.partition("=")[0] == "seed" for override in overrides):
@@ -99,11 +112,10 @@ def train_seeds(
     variants = [()] if seeds is None else [(f"seed={seed}",) for seed in range(seeds)]
     paths, headlines = [], []
     for variant in variants:
-        experiment = load_experiment(name, [*overrides, *variant])
-        path = train(
-            experiment, cache=cache, runs=runs, console=console, new=new, stopping=stopping
+        path = train_once(
+            name, (*overrides, *variant), cache, runs, console, new=new, stopping=stopping
         )
-        result = load_run(path).result
+        result = json.loads((path / RESULT).read_text(encoding="utf-8"))
         print_result(result, console)
         split = headline_split(result)
         paths.append(path)
@@ -113,6 +125,34 @@ def train_seeds(
         say(console, f"{split} accuracy, {seeds} seeds: {mean:.4f} ± {deviation:.4f} (mean ± sd)")
     for path in paths:
         say(console, f"run: {path}")
+
+
+def train_once(
+    name: str,
+    overrides: tuple[str, ...],
+    cache: Path,
+    runs: Path,
+    console: Console,
+    *,
+    new: bool,
+    stopping: Callable[[], bool],
+) -> Path:
+    """The folder of the finished run: at once where this very command has led to it before."""
+    from train.loop.progress import say
+    from train.runs.remembered import Remembered
+
+    remembered = Remembered(name, overrides, cache, runs)
+    if not new and (known := remembered.finished()):
+        say(console, f"{known.name}: already finished; --new trains it again")
+        return known
+    from train.config.files import load_experiment
+    from train.trainer import train
+
+    experiment = load_experiment(name, list(overrides))
+    path = train(experiment, cache=cache, runs=runs, console=console, new=new, stopping=stopping)
+    if not new:  # which leads to another run each time
+        remembered.keep(path)
+    return path
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from train.components.families import CHOSEN
 from train.components.lookup import user_file
 from train.components.user_code import with_imports
-from train.config.schema import Config
 from vqa_cache.keys import json_digest
+
+if TYPE_CHECKING:
+    from train.config.schema import Config
 
 TRAIN = Path(__file__).parent.parent
 # the rooms whose code computes; what a run is listed, compared and reported by leaves it alone

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from train.config.schema import Experiment
-from train.evaluation.calibrate import FittedTemperature
-from train.inputs.device import environment
-from train.inputs.load import TrainingData
-from train.loop.fit import Fitted
+if TYPE_CHECKING:  # a result is printed again without torch
+    from train.config.schema import Experiment
+    from train.evaluation.calibrate import FittedTemperature
+    from train.inputs.load import TrainingData
+    from train.loop.fit import Fitted
 
 
 def compose(
@@ -33,6 +33,8 @@ def compose(
     Args:
         controls_seconds: what `train.evaluation.controls` took.
     """
+    from train.inputs.device import environment
+
     config = experiment.config
     return {
         "run_id": run_id,
