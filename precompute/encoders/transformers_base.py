@@ -30,12 +30,14 @@ class Loaded:
         source: a hub's name or a folder; "" for a random model.
         revision: the hub's commit; None for a local or a random model.
         missing: the weights that the checkpoint lacks.
+        tokenizer: of a text model, once an encoder has read it.
     """
 
     model: torch.nn.Module
     source: str = ""
     revision: str | None = None
     missing: Sequence[str] = ()
+    tokenizer: Any = None
 
 
 def check_missing(spec: EncoderSpec, missing: Sequence[str]) -> None:

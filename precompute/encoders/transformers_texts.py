@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -40,7 +41,10 @@ class TransformersTexts(TransformersEncoder):
         if spec.tap not in ("cls", "mean", "tokens", *POOLED):
             self.block = Block(self.module, str(spec.tap), f"encoder {spec}")
             self.pooling = "mean"
-        self._tokenizer = tokenizer = _tokenizer(spec, loaded)
+        self._tokenizer = tokenizer = (
+            _tokenizer(spec, loaded) if loaded.tokenizer is None else loaded.tokenizer
+        )
+        self._loaded = replace(loaded, tokenizer=tokenizer)  # for encoders beside this one
         set_truncation_side(spec, tokenizer)
         self._untruncated_length = untruncated_length(tokenizer)
         with clear_failures(spec), torch.inference_mode():
