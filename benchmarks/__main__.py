@@ -35,6 +35,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "Training over the cache against training with the encoders in every step.",
         "minutes",
     ),
+    "coverage": Benchmark(
+        "benchmarks.coverage:command",
+        "Whether the 95 % intervals of accuracy, differences and visual gain hold, simulated.",
+        "minutes; --repetitions 200: seconds",
+    ),
     "faults": Benchmark(
         "benchmarks.faults.command:command",
         "Stage 1 and its caches under kills, power losses, damage and several writers.",

@@ -16,10 +16,10 @@ from sklearn.preprocessing import StandardScaler
 from test_train_small_cache import result_of, run_of
 
 import vqa_cache
+from benchmarks import coverage
 from train.evaluation.controls import partners
 from train.evaluation.probe import STRENGTHS
 from train.evaluation.result import below_light_probe, image_adds_nothing
-from train.metrics.clustered import clustered_interval
 from vqa_cache.cache import Cache
 from vqa_cache.keys import text_key
 
@@ -121,17 +121,15 @@ def test_partners_change_places_among_equal_questions(questions: list[int], seed
     assert (order == partners(np.array(questions, dtype=np.int64), seed)).all()
 
 
-def test_the_interval_of_a_known_gain_covers_it() -> None:
-    """Simulated heads whose right and shuffled answers share the difficulty of their image."""
-    random, covered, repetitions = np.random.default_rng(0), 0, 1000
-    for _ in range(repetitions):
-        image = np.repeat(np.arange(150), random.integers(1, 8, 150))
-        ease = random.normal(0, 0.15, 150)[image]
-        right = random.random(len(image)) < 0.6 + ease
-        instead = random.random(len(image)) < 0.5 + ease * 0.2
-        low, high = clustered_interval(right.astype(float) - instead, image)
-        covered += low <= 0.1 <= high
-    assert abs(covered / repetitions - 0.95) <= 0.02
+def test_intervals_hold_the_known_accuracy_difference_and_visual_gain() -> None:
+    """The benchmark in its short form; six standard deviations of chance are allowed."""
+    for name, share in coverage.coverage(40, 150, seed=1).items():
+        assert abs(share - 0.95) < 6 * (0.95 * 0.05 / 150) ** 0.5, name
+    true = coverage.known()
+    found = coverage.intervals(20_000, np.random.default_rng(0))
+    for name, (low, high) in found.items():
+        assert (low + high) / 2 == pytest.approx(true[name], abs=0.01)
+        assert 0 < high - low < 0.02
 
 
 def test_a_run_whose_images_add_nothing_is_told_so() -> None:

@@ -34,6 +34,7 @@ from train.inputs.tables import modality_of
 from train.metrics.clustered import clustered_interval
 
 Whole = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 Figures = dict[str, dict[str, float | None]]
 
 
@@ -140,8 +141,18 @@ def _gain(data: TrainingData, part: Part, own: Outputs, other: Outputs) -> dict[
     right, instead = (evaluated(part, one, len(data.vocabulary)) for one in (own, other))
     if right.not_finite or instead.not_finite or len(np.unique(right.image)) < 2:
         return dict.fromkeys(("visual_gain", "visual_gain_low", "visual_gain_high"))
-    lost = right.correct.astype(np.float64) - instead.correct
-    low, high = clustered_interval(lost, right.image)
+    return {**visual_gain(right.correct, instead.correct, right.image)}
+
+
+def visual_gain(right: Flags, instead: Flags, image: Whole) -> dict[str, float]:
+    """What n right images add, with its 95 % interval.
+
+    Args:
+        right, instead: whether an example is answered right with its image, and with another.
+        image: examples of one image share a number.
+    """
+    lost = right.astype(np.float64) - instead
+    low, high = clustered_interval(lost, image)
     return {"visual_gain": float(lost.mean()), "visual_gain_low": low, "visual_gain_high": high}
 
 
