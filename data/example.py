@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 T = TypeVar("T", str, str | None)
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 SPLIT_ORDER = ("train", "val", "test")
 
 
@@ -17,7 +19,12 @@ class DatasetError(ValueError):
     """A dataset that cannot be read as it stands.
 
     The text is one line: what failed, where, what was found against what was expected, what to do.
+    Ids, answers and names of files stand in it as they were found, so what would break the line, or
+    is for a terminal, is escaped.
     """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(one_line(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,12 @@ def report(problems: list[Problem] | None, question_id: int | str | None, what: 
     """Append a problem, or raise it as DatasetError where nobody collects them."""
     if problems is None:
         raise DatasetError(what)
-    problems.append(Problem(question_id, what))
+    problems.append(Problem(question_id, one_line(what)))
+
+
+def one_line(text: str) -> str:
+    """A text without what ends a line or what a terminal obeys, written as escapes instead."""
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def ordered_splits(found: Iterable[str]) -> list[str]:

@@ -19,7 +19,7 @@ from functools import lru_cache
 from io import BufferedIOBase, BytesIO
 from typing import Any
 
-from data.example import DatasetError
+from data.example import DatasetError, one_line
 
 _MEMBER = re.compile(r"(?s)(.*\.(?:tar|parquet))::(.+)")
 _RANGE = re.compile(r"(\d+)\+(\d+)")
@@ -66,7 +66,11 @@ def _of_parquet(file: str, member: str) -> bytes:
             count = parquet.metadata.row_group(group).num_rows
             if row < count:
                 column = _column(file, stat.st_mtime_ns, stat.st_size, found[1], group)
-                return _picture(column[row].as_py(), found[3], f"{file}::{member}")
+                try:
+                    cell = column[row].as_py()
+                except ValueError as error:  # of pyarrow, or of a text that is not UTF-8
+                    raise OSError(f"{file}::{member}: {one_line(str(error))}") from None
+                return _picture(cell, found[3], f"{file}::{member}")
             row -= count
     raise FileNotFoundError(2, "no such member", f"{file}::{member}")
 
@@ -115,4 +119,4 @@ def _column(file: str, mtime_ns: int, size: int, column: str, group: int) -> Any
         table = _opened(file, mtime_ns, size).read_row_group(group, columns=[column])
         return table.column(column)
     except (ArrowException, KeyError) as error:
-        raise OSError(f"{file}: column {column}: {error}") from None
+        raise OSError(f"{file}: column {column}: {one_line(str(error))}") from None

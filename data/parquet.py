@@ -51,7 +51,9 @@ class Parquet(Records):
         for path in self.paths(split):
             try:
                 yield from self._rows(path)
-            except OSError as error:  # what pyarrow raises for a damaged page, too
+            except DatasetError:
+                raise
+            except (OSError, ValueError) as error:  # what pyarrow raises for a damaged page
                 told = " ".join(str(error).split())[:200]
                 raise DatasetError(f"{path}: cannot be read: {told}; get the file again") from None
 

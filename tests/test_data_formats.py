@@ -11,8 +11,17 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
-from miniatures import MINIATURES, daquar, gqa_rows, picture, png, write_json, write_lines
+from miniatures import MINIATURES
 
+from benchmarks.inputs.miniatures import (
+    BUILDERS,
+    daquar,
+    gqa_rows,
+    picture,
+    png,
+    write_json,
+    write_lines,
+)
 from data.__main__ import main
 from data.example import Dataset, DatasetError, Problem
 from data.images import ImageError, open_image
@@ -22,7 +31,7 @@ BUILT = sorted(set(DATASETS) - {"shapes"})  # which has a generator, and tests, 
 
 
 def opened(name: str, root: Path) -> Dataset:
-    MINIATURES[name].build(root)
+    BUILDERS[name](root)
     return open_dataset(name, root)
 
 
@@ -259,8 +268,8 @@ def test_parquet_rows_with_paths_lists_and_bytes(tmp_path: Path) -> None:
 
 
 def test_a_member_that_is_not_there_is_missing(tmp_path: Path) -> None:
-    MINIATURES["parquet"].build(tmp_path)
-    MINIATURES["webdataset"].build(tmp_path)
+    BUILDERS["parquet"](tmp_path)
+    BUILDERS["webdataset"](tmp_path)
     for inside in (
         "data/train-00000-of-00002.parquet::image/9",
         "data/train-00000-of-00002.parquet::image",
@@ -304,5 +313,5 @@ def test_a_compressed_tar_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["csv", "parquet", "webdataset"])
 def test_a_folder_of_ones_own_data_is_a_dataset_in_any_format(name: str, tmp_path: Path) -> None:
-    MINIATURES[name].build(tmp_path)
+    BUILDERS[name](tmp_path)
     assert open_dataset("kitchen", tmp_path).name == name

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from miniatures import MINIATURES
 
+from benchmarks.inputs.miniatures import BUILDERS
 from data.__main__ import main
 
 
 def submitted(root: Path, name: str, split: str, rows: Any) -> Result:
-    MINIATURES[name].build(root)
+    BUILDERS[name](root)
     (root / "predictions.json").write_text(rows if isinstance(rows, str) else json.dumps(rows))
     files = [str(root / "predictions.json"), str(root / "out.json")]
     return CliRunner().invoke(main, ["submit", name, *files, "--root", str(root), "--split", split])

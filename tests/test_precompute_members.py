@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from conftest import RESNET
-from miniatures import MINIATURES, png
 
 import vqa_cache
+from benchmarks.inputs.miniatures import BUILDERS, png
 from precompute.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("libraries")
@@ -24,7 +24,7 @@ def encoded(cache: Path, name: str, root: Path, *more: str) -> Result:
 def test_one_picture_is_one_row_wherever_it_lies(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     for name in ("parquet", "webdataset"):
-        MINIATURES[name].build(tmp_path / name)
+        BUILDERS[name](tmp_path / name)
         done = encoded(cache, name, tmp_path / name)
         assert done.exit_code == 0, done.output
     files = tmp_path / "files"
@@ -47,7 +47,7 @@ def test_one_picture_is_one_row_wherever_it_lies(tmp_path: Path) -> None:
 
 
 def test_a_row_without_a_picture_fails_by_its_place(tmp_path: Path) -> None:
-    MINIATURES["webdataset"].build(tmp_path / "tars")
+    BUILDERS["webdataset"](tmp_path / "tars")
     tar = tmp_path / "tars" / "train-000001.tar"
     tar.write_bytes(tar.read_bytes().replace(png("red")[:8], b"no image"))
     done = encoded(tmp_path / "cache", "webdataset", tmp_path / "tars")

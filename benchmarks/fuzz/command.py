@@ -1,4 +1,4 @@
-"""What others wrote, broken by chance: records, seals, columns, memo, TOML, JSON, imports, images.
+"""What others wrote, broken by chance: records, seals, columns, memo, TOML, datasets, pictures.
 
 Every input is made from (seed, target, number) alone and runs in a process of its own kind, which
 is watched: an error that is not one of the project's own, one line each, a message of several

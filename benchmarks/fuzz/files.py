@@ -1,15 +1,12 @@
-"""Memo, experiments, datasets, lists: small files that a user writes or brings."""
+"""Memo, experiments, lists: small files that a user writes or brings."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from benchmarks.fuzz.mutations import changed_bytes, changed_json
-from data.example import Problem
-from data.registry import open_dataset
+from benchmarks.fuzz.mutations import changed_bytes
 from precompute.experiment import read_features
 from train.config.files import load_experiment
 from train.inputs.vocabulary import read_vocabulary
@@ -53,54 +50,6 @@ def prepare_toml(folder: Path) -> Attempt:
         path.write_bytes(changed_bytes(draw, draw.choice(contents), contents))
         read = draw.choice((load_experiment, lambda name: read_features(name, ())))
         read(str(path))
-
-    return attempt
-
-
-def prepare_datasets(folder: Path) -> Attempt:
-    """Broken annotation files, read in both ways: stop at the first problem, or collect them."""
-    line = {
-        "image": ["a.png", "b.png"], "question": "é?", "answers": ["ja", "nein"], "answer": "ja",
-        "question_id": 7, "image_id": [1, 2], "question_type": "is", "answer_type": "yes/no",
-    }  # fmt: skip
-    question = {"image_id": 1, "question": "is it?", "question_id": 10}
-    answer = {
-        "question_type": "is", "multiple_choice_answer": "yes", "image_id": 1, "question_id": 10,
-        "answers": [{"answer": "yes", "answer_confidence": "yes", "answer_id": 1}],
-        "answer_type": "yes/no",
-    }  # fmt: skip
-    vqa2, easy, jsonl = folder / "vqa2", folder / "easy", folder / "jsonl"
-    seeds = {
-        jsonl / "train.jsonl": line,
-        vqa2 / "v2_OpenEnded_mscoco_train2014_questions.json": {"questions": [question]},
-        vqa2 / "v2_mscoco_train2014_annotations.json": {"annotations": [answer]},
-        easy / "train" / "questions.json": [["is it?", "yes", 0]],
-        easy / "answers.txt": None,
-    }
-    contents = {
-        path: b"yes\nno\n" if v is None else json.dumps(v).encode() for path, v in seeds.items()
-    }
-    for path, content in contents.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    paths = list(seeds)
-
-    def attempt(draw: Random) -> None:
-        path = draw.choice(paths)
-        name = path.relative_to(folder).parts[0].replace("easy", "easy_vqa")
-        seed = seeds[path]
-        if seed is None or draw.random() < 0.5:
-            broken = changed_bytes(draw, contents[path], list(contents.values()))
-        else:
-            broken = json.dumps(changed_json(draw, seed)).encode()
-        try:
-            path.write_bytes(broken)
-            problems: list[Problem] | None = draw.choice(([], None))
-            dataset = open_dataset(name, folder / path.relative_to(folder).parts[0])
-            for _example in dataset.examples("train", problems):
-                pass
-        finally:
-            path.write_bytes(contents[path])
 
     return attempt
 

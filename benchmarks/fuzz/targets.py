@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from benchmarks.fuzz import caches, files, foreign
+from benchmarks.fuzz import caches, files, foreign, formats
 
 Attempt = Callable[[Random], None]
 
@@ -25,12 +25,12 @@ class Target(NamedTuple):
 
 
 TARGETS: dict[str, Target] = {
-    "records": Target(caches.prepare_records, 570),
+    "records": Target(caches.prepare_records, 470),
     "caches": Target(caches.prepare_caches, 15),
     "columns": Target(caches.prepare_columns, 15),
     "memo": Target(files.prepare_memo, 50),
     "toml": Target(files.prepare_toml, 60),
-    "datasets": Target(files.prepare_datasets, 110),
+    "datasets": Target(formats.prepare_datasets, 210),
     "lists": Target(files.prepare_lists, 60),
     "imports": Target(foreign.prepare_imports, 60),
     "images": Target(foreign.prepare_images, 60),
