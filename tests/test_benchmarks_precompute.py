@@ -132,13 +132,13 @@ def test_what_fails_is_named_and_figures_until_then_are_printed(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(benchmark, "SMALL", replace(SMALL, written="timm:nope:random=0"))
-    keys = ("text_vs_padded_loop", "memory_growth_mib")
+    keys = ("bf16_worst_cosine", "memory_growth_mib")
     only = itertools.chain.from_iterable(("--only", key) for key in keys)
     line = ["precompute", "--small", "--rounds", "1", "--json", *only]
     done = CliRunner().invoke(main, line)
     assert done.exit_code == 1
     found = json.loads(done.stdout)
-    assert found["text_vs_padded_loop"] > 0
+    assert found["bf16_worst_cosine"] > 0
     assert found["environment"]["libraries"]
     assert "memory_growth_mib" not in found
     *said, last = done.stderr.splitlines()
@@ -146,7 +146,7 @@ def test_what_fails_is_named_and_figures_until_then_are_printed(
     assert "memory while 60 rows of timm:nope:random=0 are written: stage 1 ended with" in last
     assert "timm has no model 'nope'" in capfd.readouterr().err
     assert "Traceback" not in done.stderr
-    assert any("MiniLM against padded_loop" in line for line in said)
+    assert any("rows in bf16 against rows in fp32" in line for line in said)
 
 
 def test_what_is_done_before_a_turn_stays_outside_the_clock() -> None:
