@@ -34,6 +34,7 @@ from benchmarks.measuring.processes import how_it_ended, run_python, started
 from benchmarks.measuring.report import json_option, reported
 from train.config.files import load_experiment
 from train.loop.layout import METRICS, RESULT
+from train.runs.queue import Queue
 from train.runs.registry import Registry
 from vqa_cache.experiments import experiment_files
 
@@ -111,7 +112,7 @@ def write_together(folder: Path, *, seconds: float) -> dict[str, Any]:
     registry.refresh()
     expected, indexed = _in_files(runs), _indexed(registry)
     living = {key: row for key, row in expected.items() if not key[0].startswith("w0-")}
-    jobs = {row[0] for row in registry.db.execute("SELECT experiment FROM queue")}
+    jobs = {job["experiment"] for job in Queue(runs).jobs()}
     queued = {name for log in logs for name in log.with_suffix(".jobs").read_text().split()}
     check = registry.db.execute("PRAGMA integrity_check").fetchone()[0]
     registry.close()
@@ -166,11 +167,9 @@ def _indexed(registry: Registry) -> dict[tuple[str, int, str], float]:
 
 def write_runs(runs: Path, seconds: float, writer: int) -> None:
     """What one of the writers does: runs of twenty epochs, indexed after each, and a job each."""
-    from train.runs.queue import Queue
-
     config = EXPERIMENT.read_text()
     registry = Registry.open(runs)
-    queue = Queue(registry)
+    queue = Queue(runs)
     draw = random.Random(writer)
     jobs = runs.parent / f"{writer}.jobs"
     jobs.touch()

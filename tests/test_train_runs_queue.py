@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ LONG = "train.epochs=100000"
 
 
 def queue_of(tmp_path: Path, lease_seconds: float = 60) -> Queue:
-    return Queue(Registry.open(tmp_path / "runs"), lease_seconds)
+    return Queue(tmp_path / "runs", lease_seconds)
 
 
 def add(queue: Queue, *names: str) -> list[int]:
@@ -129,10 +130,12 @@ def test_a_lease_that_is_not_renewed_runs_out(tmp_path: Path) -> None:
     assert queue.finish(taken, "y", ok=False, run=None, last_line="no")
 
 
-def test_jobs_outlive_a_rebuild(tmp_path: Path) -> None:
+def test_jobs_outlive_the_registry(tmp_path: Path) -> None:
     queue = queue_of(tmp_path)
     add(queue, "a")
-    Registry.open(tmp_path / "runs").rebuild()
+    with closing(Registry.open(tmp_path / "runs")) as registry:
+        registry.rebuild()
+        registry.path.unlink()
     assert [row["experiment"] for row in queue_of(tmp_path).jobs()] == ["a"]
 
 
@@ -146,18 +149,46 @@ def test_only_jobs_that_do_not_run_are_removed(tmp_path: Path) -> None:
             queue.remove(number)
 
 
-def test_a_registry_in_memory_has_no_queue(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "registry.sqlite").mkdir(parents=True)
-    with pytest.raises(TrainError, match=r"the queue lives in this file; it must be writable"):
-        Queue(Registry.open(tmp_path / "runs", lambda _: None))
+def test_a_removed_job_leaves_its_number_to_its_log_alone(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path)
+    add(queue, "a", "b")
+    (queue.folder / "2.log").write_text("what it printed")
+    queue.remove(2)
+    assert sorted(path.name for path in queue.folder.iterdir()) == [
+        "1.json",
+        "1.waiting.0",
+        "2.log",
+    ]
+    assert add(queue, "c") == [3]
+
+
+def test_a_damaged_job_is_named_with_what_to_do(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path)
+    add(queue, "a", "b")
+    (queue.folder / "1.json").write_text("{}")
+    assert [job["experiment"] for job in queue.jobs()] == [None, "b"]
+    with pytest.raises(TrainError, match=r"1\.json: is damaged; take it out and queue it again: "):
+        queue.take("x")
+    queue.remove(1)
+    taken = queue.take("x")
+    assert taken is not None
+    assert taken.experiment == "b"
+
+
+def test_an_addition_that_was_killed_is_no_job(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path)
+    add(queue, "a", "b")
+    (queue.folder / "2.waiting.0").unlink()  # it is made last
+    assert [job["id"] for job in queue.jobs()] == [1]
+    assert add(queue, "c") == [3]
 
 
 def test_many_processes_take_every_job_once(tmp_path: Path) -> None:
     numbers = add(queue_of(tmp_path), *"abcdefghijklmnopqrst")
     program = (
-        "import sys, time; from pathlib import Path; from train.runs.registry import Registry\n"
+        "import sys; from pathlib import Path\n"
         "from train.runs.queue import Queue, worker_name\n"
-        "queue = Queue(Registry.open(Path(sys.argv[1]))); name = worker_name()\n"
+        "queue = Queue(Path(sys.argv[1])); name = worker_name()\n"
         "while (job := queue.take(name)) is not None:\n"
         "    print(job.id); queue.finish(job, name, ok=True, run=None, last_line='')\n"
     )
@@ -250,7 +281,8 @@ def test_a_dead_worker_takes_its_training_along_and_another_gets_the_job(
     assert job["status"] == "running", "its lease has not run out yet"
     queue = queue_of(tmp_path)
     assert queue.take("another") is None
-    Registry.open(tmp_path / "runs").db.execute("UPDATE queue SET lease_until = 1")
+    [state] = queue.folder.glob("1.running.*")
+    state.rename(queue.folder / f"1.running.1.1000.{job['worker']}")
     [job] = jobs_of(tmp_path)
     assert job["status"] == "abandoned"
     assert queue.take("another") is not None
@@ -264,7 +296,8 @@ def test_a_worker_that_lost_its_lease_lets_go(tmp_path: Path, cache: Path) -> No
     def say(line: str) -> None:
         said.append(line)
         if len(said) == 1:  # as if this machine had slept
-            queue._db.execute("UPDATE queue SET worker = 'another', lease_until = 1e12")
+            [state] = queue.folder.glob("1.running.*")
+            state.rename(queue.folder / "1.running.2.9999999999999.another")
 
     Worker(queue, Stop(), say).work()
     assert said[1:] == ["job 1: another worker has it, this one let go"]
@@ -273,7 +306,7 @@ def test_a_worker_that_lost_its_lease_lets_go(tmp_path: Path, cache: Path) -> No
 
 
 def test_a_waiting_worker_takes_what_comes_later(tmp_path: Path, cache: Path) -> None:
-    queue_of(tmp_path)
+    (tmp_path / "runs").mkdir()
     worker = work(tmp_path, "--wait")
     time.sleep(0.5)
     assert worker.poll() is None

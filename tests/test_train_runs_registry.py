@@ -305,7 +305,7 @@ def test_rebuild_brings_everything_back(tmp_path: Path, cache: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["no database", "pages"])
-def test_a_damaged_database_is_set_aside_and_the_loss_of_the_queue_said(
+def test_a_damaged_database_is_set_aside_and_made_again(
     tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = made_runs(tmp_path, 40)
@@ -327,7 +327,7 @@ def test_a_damaged_database_is_set_aside_and_the_loss_of_the_queue_said(
     [line] = said
     assert line.startswith(f"{path} is damaged (")
     assert "set aside as registry.sqlite.damaged-1 and made again" in line
-    assert line.endswith("jobs that were queued in it are lost, queue them again")
+    assert line.endswith("made again from the run folders")
     assert (runs / "registry.sqlite.damaged-1").read_bytes()[-9:] == b"\xa5" * 9
 
 

@@ -2,8 +2,8 @@
 
 <runs>/<run_id>/          one run, see folder.py
 <runs>/<sweep_id>/        one sweep: sweep.toml, and trials.jsonl with a line a finished trial
-<runs>/queue/<job>.log    what a job of the queue printed
-<runs>/registry.sqlite    index of all this, and the queue
+<runs>/queue/             trainings that wait, see queue.py; <job>.log holds what a job printed
+<runs>/registry.sqlite    index of the runs and sweeps
 <runs>/commands.json      which finished run a command led to, see remembered.py
 """
 
@@ -16,4 +16,4 @@ TOP_ANSWERS = "predictions.{split}.csv"
 VALIDATIONS = "validations.jsonl"  # figures of snapshots that were evaluated later, a line each
 FAILURE = "failure.txt"  # why a training ended without a result
 SWEEP, TRIALS = "sweep.toml", "trials.jsonl"
-REGISTRY, QUEUE_LOGS, COMMANDS = "registry.sqlite", "queue", "commands.json"
+REGISTRY, QUEUE, COMMANDS = "registry.sqlite", "queue", "commands.json"

@@ -21,7 +21,7 @@ from train.command_line import (
 )
 from train.errors import TrainError
 from train.runs import database
-from train.runs.registry import Registry, open_registry
+from train.runs.registry import Registry, check_folder, open_registry
 from train.runs.select import check_keys, find_run, known_keys, parse_condition, select_runs
 from train.runs.tabular import print_curves, print_json, print_rows, text_of
 from vqa_cache.system.commands import Group
@@ -226,7 +226,8 @@ def queue(
     from train.runs.queue import Queue
 
     if experiment is None:
-        jobs = Queue(opened(runs))
+        check_folder(runs)
+        jobs = Queue(runs)
         if remove is not None:
             jobs.remove(remove)
         _list_queue(jobs.jobs(), as_json)
@@ -237,8 +238,7 @@ def queue(
 
     load_experiment(experiment, overrides)  # wrong ones are refused now, not in the night
     name = str(Path(experiment).resolve()) if Path(experiment).is_file() else experiment
-    registry = closed_at_end(Registry.open(runs))
-    number = Queue(registry).add(name, overrides, cache=cache.resolve(), folder=Path.cwd())
+    number = Queue(runs).add(name, overrides, cache=cache.resolve(), folder=Path.cwd())
     if as_json:
         print_json({"job": number})
     else:
@@ -262,8 +262,9 @@ def work(wait: bool, runs: Path) -> None:
     from train.runs.worker import Stop, Worker
     from vqa_cache.system.signals import EXIT_STOPPED
 
+    check_folder(runs)
     with Stop() as stop:
-        worker = Worker(Queue(closed_at_end(Registry.open(runs))), stop, click.echo, wait=wait)
+        worker = Worker(Queue(runs), stop, click.echo, wait=wait)
         worker.work()
     if stop.asked:
         sys.exit(EXIT_STOPPED)
@@ -314,7 +315,7 @@ def export(file: str, runs: Path) -> None:
 @command.command()
 @runs_option
 def rebuild(runs: Path) -> None:
-    """Make the registry anew from the folders of runs and sweeps. The queue stays."""
+    """Make the registry anew from the folders of runs and sweeps."""
     registry = opened(runs)
     registry.rebuild()
     for table in ("runs", "sweeps"):

@@ -53,10 +53,6 @@ CREATE TABLE sweeps (
 CREATE TABLE trials (
     sweep INTEGER NOT NULL REFERENCES sweeps ON DELETE CASCADE, trial INTEGER NOT NULL,
     status TEXT, value, params TEXT, more TEXT, PRIMARY KEY (sweep, trial)) WITHOUT ROWID;
-CREATE TABLE queue (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, experiment TEXT NOT NULL, overrides TEXT NOT NULL,
-    cache TEXT NOT NULL, folder TEXT NOT NULL, status TEXT NOT NULL, added REAL NOT NULL,
-    attempts INTEGER NOT NULL, worker TEXT, lease_until REAL, run TEXT, last_line TEXT);
 """
 
 

@@ -55,10 +55,15 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
-def open_registry(runs: Path, say: Say = warn) -> Registry:
-    """The registry of an existing runs folder, refreshed. Raises TrainError where none is."""
+def check_folder(runs: Path) -> None:
+    """Raise TrainError where there is no folder of runs."""
     if not runs.is_dir():
         raise TrainError(f"{runs}: no such folder; expected a folder of runs (--runs)")
+
+
+def open_registry(runs: Path, say: Say = warn) -> Registry:
+    """The registry of an existing runs folder, refreshed. Raises TrainError where none is."""
+    check_folder(runs)
     registry = Registry.open(runs, say)
     registry.refresh()
     return registry
@@ -116,7 +121,7 @@ class Registry:
         if aside is not None:
             self.say(
                 f"{self.path} is damaged ({error}): set aside as {aside.name} and made again from "
-                "the run folders; jobs that were queued in it are lost, queue them again"
+                "the run folders"
             )
         return True
 
@@ -140,7 +145,7 @@ class Registry:
         self._guarded(lambda: self._catch_up(again=False))
 
     def rebuild(self) -> None:
-        """Read every folder again, as if there had been no registry. The queue stays."""
+        """Read every folder again, as if there had been no registry."""
         self._guarded(lambda: self._catch_up(again=True))
 
     def _guarded(self, work: Callable[[], None]) -> None:

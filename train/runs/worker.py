@@ -18,7 +18,6 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from train.loop.layout import QUEUE_LOGS
 from train.runs.queue import Job, Queue, worker_name
 from vqa_cache.system.signals import EXIT_STOPPED
 
@@ -79,8 +78,7 @@ class Worker:
 
     def _do(self, job: Job) -> None:
         self.say(f"job {job.id}: {job.command}")
-        log = self.queue.runs / QUEUE_LOGS / f"{job.id}.log"
-        log.parent.mkdir(exist_ok=True)
+        log = self.queue.folder / f"{job.id}.log"
         try:
             with log.open("ab") as output:
                 child = self._start(job, output)
