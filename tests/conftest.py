@@ -95,6 +95,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def experiment(tmp_path: Path) -> str:
+    """The path of a small experiment on `cache`."""
+    from test_train_small_cache import write_experiment
+
+    return str(write_experiment(tmp_path))
+
+
 @pytest.fixture(scope="session")
 def answering(libraries: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of answering_runs.py, which no test changes."""
