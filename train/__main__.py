@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -117,6 +117,7 @@ def train_seeds(
         )
         result = json.loads((path / RESULT).read_text(encoding="utf-8"))
         print_result(result, console)
+        tell_curves(path, result, console)
         split = headline_split(result)
         paths.append(path)
         headlines.append(result["metrics"][split]["accuracy"])
@@ -125,6 +126,21 @@ def train_seeds(
         say(console, f"{split} accuracy, {seeds} seeds: {mean:.4f} ± {deviation:.4f} (mean ± sd)")
     for path in paths:
         say(console, f"run: {path}")
+
+
+def tell_curves(run: Path, result: Mapping[str, Any], console: Console) -> None:
+    """Leave a run's accuracy by epoch on the screen, and a picture of it in its folder."""
+    from train.loop.layout import METRICS
+    from train.loop.progress import say
+    from train.runs.curves import keep_picture, read_curves, told
+
+    curves = read_curves(run / METRICS)
+    for line in told(curves, result["best"]["split"]):
+        say(console, line)
+    try:
+        keep_picture(run, result, curves)
+    except OSError as error:  # the run itself is whole
+        say(console, f"note: no picture of the curves: {error.strerror or error}")
 
 
 def train_once(

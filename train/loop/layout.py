@@ -13,6 +13,7 @@ RESULT, CONFIG, IDENTITY, METRICS = "result.json", "config.toml", "identity.json
 CHECKPOINTS, DESCRIPTION, BEST = "checkpoints", "model.json", "best"
 PREDICTIONS, SUBSTITUTES = "predictions.{split}.json", "substitutes.{split}.json"
 TOP_ANSWERS = "predictions.{split}.csv"
+CURVE = "curve.png"  # of its epochs, for people
 VALIDATIONS = "validations.jsonl"  # figures of snapshots that were evaluated later, a line each
 FAILURE = "failure.txt"  # why a training ended without a result
 SWEEP, TRIALS = "sweep.toml", "trials.jsonl"

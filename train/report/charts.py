@@ -19,8 +19,8 @@ from matplotlib.ticker import MaxNLocator
 
 from train.metrics.calibration import Floats, reliability, risk_coverage
 from train.report.judged import Flags
-from train.report.runs import Curve
 from train.report.sweeps import ReportedSweep
+from train.runs.curves import Curve
 from train.sweep.space import Choice, Range
 from vqa_cache.experiments import parse_value
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from train.loop.layout import METRICS
 from train.report.charts import curves
-from train.report.runs import panels_of, read_curves, splits_of
+from train.report.runs import splits_of
 from train.report.table import Table
+from train.runs.curves import panels_of, read_curves
 
 
 def run_html(path: Path, result: dict[str, Any]) -> str:

@@ -25,7 +25,6 @@ from train.report.looks import looks
 from train.report.runs import (
     ReportedRun,
     facts,
-    panels_of,
     reasons,
     settings_table,
     splits_of,
@@ -33,6 +32,7 @@ from train.report.runs import (
 from train.report.sweeps import ReportedSweep
 from train.report.table import Column, Table
 from train.runs.comparison import compare_accuracy
+from train.runs.curves import panels_of
 from vqa_cache.errors import UserError
 
 HERE = Path(__file__).parent

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import vqa_cache
@@ -19,10 +17,9 @@ from train.loop.layout import METRICS
 from train.metrics.classification import METRICS as FIGURES
 from train.report.judged import Judged, judge
 from train.report.table import Column, Table
+from train.runs.curves import Curve, read_curves
 from train.runs.folder import load_run
 from vqa_cache.errors import UserError
-
-Curve = Sequence[tuple[float, float]]  # epochs with values
 
 
 @dataclass(frozen=True)
@@ -126,30 +123,6 @@ def _tables(features: Any, cache: Path) -> dict[str, str]:
         name: f"{table.name}, {len(table):,} rows, computed in {table.record.precision}"
         for name, table in find_tables(opened, features, "python -m precompute").items()
     }
-
-
-def read_curves(log: Path) -> dict[str, Curve]:
-    """Curves by name, of a finished run's log."""
-    steps: dict[int, list[float]] = defaultdict(list)
-    curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    with log.open(encoding="utf-8") as lines:
-        for row in map(json.loads, lines):
-            if "part" not in row:
-                if row["train_loss"] is not None:
-                    steps[row["epoch"]].append(row["train_loss"])
-                continue
-            for name in FIGURES:
-                if row.get(name) is not None:
-                    curves[f"{row['part']} {name}"].append((row["epoch"], row[name]))
-    losses = [(float(epoch), fmean(values)) for epoch, values in sorted(steps.items())]
-    return {"train loss": losses, **curves}
-
-
-def panels_of(runs: Iterable[Mapping[str, Curve]]) -> list[tuple[str, list[str]]]:
-    """The panels that curves are drawn in: losses, and the rest."""
-    names = list(dict.fromkeys(name for curves in runs for name in curves))
-    losses = [name for name in names if name.endswith((" loss", " cross_entropy"))]
-    return [("loss", losses), ("accuracy", [name for name in names if name not in losses])]
 
 
 def splits_of(result: Mapping[str, Any]) -> Table:
