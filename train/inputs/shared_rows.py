@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+NARROW = 32  # numbers of a product
 Change = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -55,6 +56,15 @@ def distinct_rows(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return found[order], rank[index]
 
 
+def product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """`functional.linear` of rows [u, d] with a weight [out, d]."""
+    if len(weight) > NARROW:
+        return functional.linear(rows, weight, bias)
+    # few numbers a row: this way round takes a third less, forwards and backwards
+    products = (weight @ rows.t()).t().contiguous()
+    return products if bias is None else products + bias.to(products.dtype)
+
+
 class Columns:
     """Some columns of a batch: rows [u, d], and which of them each example has, int64 [b]; None
     where row i is example i's."""
@@ -68,7 +78,7 @@ class Columns:
         if self.index is not None:
             for seen in _watching:
                 seen.append(len(self.rows))
-        return self.each(lambda rows: functional.linear(rows, weight, bias))
+        return self.each(lambda rows: product(rows, weight, bias))
 
     def each(self, change: Change) -> Columns:
         """After a change of each row alone."""

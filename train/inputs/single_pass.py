@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from train.inputs.batch import InputTable, gather, worth_sharing
 from train.inputs.large.blocks import in_row_order
 from train.inputs.order import along
 from train.inputs.parts import Part
 from train.inputs.resident import ItemRows, ResidentTable
-from train.inputs.shared_rows import Change, Columns, SharedRows, distinct_rows
+from train.inputs.shared_rows import Change, Columns, SharedRows, distinct_rows, product
 from train.inputs.specification import Input, Vector
 
 HELD_BYTES = 512 << 20  # of products that a pass keeps
@@ -124,7 +123,7 @@ class HeldProducts:
             self._left -= needed
             made = torch.cat(
                 [
-                    functional.linear(self.table.gather(ItemRows(rows)), weight, bias)
+                    product(self.table.gather(ItemRows(rows)), weight, bias)
                     for rows in self.distinct.split(_CHUNK)
                 ]
             )
