@@ -34,9 +34,10 @@ from train.fusion.concat import Concat
 from train.heads.linear import LinearHead
 from train.inputs.batch import InputTable, batches_of
 from train.inputs.device import environment
+from train.inputs.normaliser import Normaliser
 from train.inputs.order import By, SampleOrder
 from train.inputs.positions import PositionTable
-from train.inputs.resident import ItemRows, Normaliser, ResidentTable
+from train.inputs.resident import ItemRows, ResidentTable
 from train.inputs.specification import Grid, Vector, Words
 from train.losses.cross_entropy import CrossEntropy
 from train.questions.word_lstm import WordLstm

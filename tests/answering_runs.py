@@ -21,12 +21,14 @@ GRID = f"{RESNET}:tap=conv1:grid=2"
 COLOURS = ("red", "green", "blue", "dark red", "light green", "yellow", "grey")
 RUNS = {
     "cosine": [f"features.image={VIT}", f"features.text={BERT}", f"features.answer_text={BERT}",
-               "head.name=cosine", "head.hidden=[16]"],
+               "features.normalise=pca", "features.keep=0.9", "head.name=cosine",
+               "head.hidden=[16]"],
     "words": [f"features.image={VIT}", "question.name=word_lstm", "question.hidden=16",
               "head.name=mlp", "head.hidden=[16]"],
     "attention": [f"features.image={GRID}", f"features.text={BERT}:tap=tokens",
                   "question.name=token_lstm", "question.hidden=16", "attention.name=stacked",
-                  "attention.hidden=16", "head.name=mlp", "head.hidden=[16]"],
+                  "attention.hidden=16", "head.name=mlp", "head.hidden=[16]",
+                  "features.normalise=pca", "features.width=6"],
     "zscore": [f'features.image=["{VIT}", "{GRID}"]', f"features.text={BERT}",
                "features.normalise=zscore", "head.name=linear"],
 }  # fmt: skip

@@ -29,7 +29,8 @@ from benchmarks.train import first_step
 from train.config.files import load_experiment
 from train.engine import cuda_graph
 from train.engine.data import load_data
-from train.inputs.resident import Normaliser, ResidentTable
+from train.inputs.normaliser import Normaliser
+from train.inputs.resident import ResidentTable
 from train.loop.fit import Watch, fit
 from vqa_cache.system.device import CPU
 

@@ -22,7 +22,8 @@ from train.engine.step import EagerSteps, TrainingStep
 from train.fusion.concat import Concat
 from train.heads.mlp import MlpHead
 from train.inputs.batch import batches_of
-from train.inputs.resident import ItemRows, Normaliser, ResidentTable
+from train.inputs.normaliser import Normaliser
+from train.inputs.resident import ItemRows, ResidentTable
 from train.inputs.specification import Batch
 from train.loop import fit
 from train.losses.cross_entropy import CrossEntropy

@@ -112,6 +112,17 @@ def test_tables_and_pairs_are_ranked(cache: Path) -> None:
     assert "ridge heads" in done.stdout
 
 
+def test_widths_show_what_narrower_rows_cost(cache: Path) -> None:
+    line = ["features.dataset=tiny", "--cache", str(cache), "--json"]
+    whole = json.loads(CliRunner().invoke(command, line).stdout)["heads"]
+    done = CliRunner().invoke(command, [*line, "--widths", "2,4"], catch_exceptions=False)
+    found = json.loads(done.stdout)["heads"]
+    assert sorted(head["width"] for head in found) == [2, 2, 4, 4, 4, 8, 8, 8, 16]
+    assert [head for head in found if head in whole] == whole
+    refused = CliRunner().invoke(command, [*line, "--widths", "2,0"])
+    assert "'2,0': expected widths of at least 1" in refused.stderr
+
+
 def test_closed_form_heads_read_fp32_whatever_pays_here(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

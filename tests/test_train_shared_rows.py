@@ -28,8 +28,9 @@ from train.heads.sequence import SequenceHead
 from train.inputs import batch
 from train.inputs import single_pass as passes
 from train.inputs.batch import batches_of, gather
+from train.inputs.normaliser import Normaliser
 from train.inputs.order import By, SampleOrder
-from train.inputs.resident import ItemRows, Normaliser, ResidentTable
+from train.inputs.resident import ItemRows, ResidentTable
 from train.inputs.shared_rows import SharedRows, share, spread, watching
 from train.inputs.single_pass import HeldProducts, single_pass
 from train.lanes.loss import LaneCrossEntropy

@@ -10,7 +10,8 @@ import torch
 
 from train.errors import TrainError
 from train.fusion.concat import Concat
-from train.inputs.resident import ItemRows, Normaliser, ResidentTable, fit_normaliser, residence
+from train.inputs.normaliser import Normaliser, fit_normaliser
+from train.inputs.resident import ItemRows, ResidentTable, residence
 from vqa_cache.system.device import CPU
 
 ROWS = 10_000  # more than a chunk
@@ -90,7 +91,7 @@ def test_whitened_rows_have_the_identity_as_their_covariance() -> None:
     assert set(normaliser.tensors()) == {"mean", "whitening"}
 
 
-@pytest.mark.parametrize("kind", ["none", "l2", "zscore", "whiten"])
+@pytest.mark.parametrize("kind", ["none", "l2", "zscore", "whiten", "pca"])
 def test_what_a_run_keeps_of_a_normaliser_makes_the_same_one(kind: Any) -> None:
     source = table_of().reshape(ROWS, 6)[:500]
     fitted = fit_normaliser(kind, source, np.arange(400))

@@ -10,9 +10,9 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vqa_cache.errors import CacheError
 from vqa_cache.records.table import Modality as Modality
@@ -167,7 +167,8 @@ class Features(BaseModel):
 
     `image`, `text` and `answer_text` are encoder specs or names of tables, of images and texts also
     lists of them, whose tables are seen side by side; None leaves the modality out. `normalise` is
-    applied to input rows, with statistics of train alone.
+    applied to input rows, with statistics of train alone; "pca" keeps `width` principal directions
+    of each table, or as many as hold the share `keep` of its variance.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -176,7 +177,20 @@ class Features(BaseModel):
     image: str | list[str] | None = None
     text: str | list[str] | None = None
     answer_text: str | None = None
-    normalise: Literal["none", "l2", "zscore", "whiten"] = "none"
+    normalise: Literal["none", "l2", "zscore", "whiten", "pca"] = "none"
+    width: int | None = Field(None, ge=1)
+    keep: float | None = Field(None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _narrowed(self) -> Self:
+        asked = [name for name in ("width", "keep") if getattr(self, name) is not None]
+        if len(asked) != (self.normalise == "pca"):
+            found = " and ".join(asked) or "neither width nor keep"
+            raise ValueError(
+                f"normalise is {self.normalise!r}, with {found}; expected width or keep with "
+                "'pca', and neither without it"
+            )
+        return self
 
     @field_validator("image", "text", mode="before")
     @classmethod

@@ -13,7 +13,8 @@ from benchmarks.inputs.sizes import WIDTH, Sizes
 from train.config.precisions import COMPUTE_TYPES, Precision
 from train.config.seeds import epoch_order
 from train.inputs.batch import batches_of
-from train.inputs.resident import ItemRows, Normaliser, ResidentTable
+from train.inputs.normaliser import Normaliser
+from train.inputs.resident import ItemRows, ResidentTable
 from train.inputs.specification import Batch
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from train.config.precisions import COMPUTE_TYPES, Precision
-from train.inputs.resident import ItemRows, Normaliser, ResidentTable
+from train.inputs.normaliser import Normaliser
+from train.inputs.resident import ItemRows, ResidentTable
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,11 @@ from train.inputs.batch import InputTable
 from train.inputs.large.blocks import BlockSizes, cut, in_row_order
 from train.inputs.large.mapped_rows import MappedRows, first_positions
 from train.inputs.large.read_ahead import ReadAhead
+from train.inputs.normaliser import Narrowing, Normaliser, Rows, Source, distinct, fit_normaliser
 from train.inputs.parts import Joined
 from train.inputs.positions import PositionTable, ranges, row_spans
 from train.inputs.question_words import QuestionWords
-from train.inputs.resident import (
-    ItemRows,
-    ResidentTable,
-    distinct,
-    fit_normaliser,
-    residence,
-)
+from train.inputs.resident import ItemRows, ResidentTable, residence
 from train.inputs.specification import Grid, Specification, Tokens, Vector, Words
 from vqa_cache.system.device import CPU
 from vqa_cache.table import Table
@@ -106,7 +101,9 @@ def _hold_rows(
     """Rows of one shape. `sizes`: of blocks, where a large table may be shuffled in windows."""
     blocks = None if sizes is None else cut(table, used, sizes)
     width = math.prod(table.row_shape)
-    home = residence(config.load, len(used) * width * compute_type.itemsize, device)
+    each = specification.d if isinstance(specification, Grid) else width
+    kept = width // each * _kept(config, each)
+    home = residence(config.load, len(used) * kept * compute_type.itemsize, device)
     source: torch.Tensor | MappedRows | ReadAhead
     if home is not None:
         source = table.tensor().reshape(len(table), -1)
@@ -115,11 +112,10 @@ def _hold_rows(
         source = mapped if blocks is None else ReadAhead(mapped, blocks)
     if isinstance(source, ReadAhead):
         source.expect(in_row_order(source.blocks, train.rows))
-    each = specification.d if isinstance(specification, Grid) else width
     return ResidentTable(
         source,
         used,
-        fit_normaliser(config.features.normalise, source, train.rows.numpy(), width=each),
+        _fitted(config, source, train.rows.numpy(), each),
         specification=specification,
         compute_type=compute_type,
         home=home,
@@ -145,7 +141,9 @@ def _hold_positions(
     lengths = each[used]
     place = torch.full((len(table),), -1, dtype=torch.int64)
     place[torch.from_numpy(used)] = torch.arange(len(used))
-    home = residence(config.load, int(lengths.sum()) * width * compute_type.itemsize, device)
+    home = residence(
+        config.load, int(lengths.sum()) * _kept(config, width) * compute_type.itemsize, device
+    )
     first, count = row_spans(lengths)
     in_training = distinct(place[train.rows].numpy(), len(used))
     longest = int(lengths.max()) if len(lengths) else 0
@@ -154,7 +152,8 @@ def _hold_positions(
         mapped = MappedRows(table)
         first = torch.from_numpy(first_positions(table)[used])
         rows = ranges(first[in_training], count[in_training]).numpy()
-        normaliser = fit_normaliser(config.features.normalise, mapped, rows, width=width)
+        normaliser = _fitted(config, mapped, rows, width)
+        tokens = replace(tokens, d=normaliser.gives(width))
         held = PositionTable(
             mapped, first, count, tokens, normaliser=normaliser, compute_type=compute_type,
             device=device,
@@ -163,8 +162,9 @@ def _hold_positions(
         return held, place
     source = _read_positions(table, used)
     rows = ranges(first[in_training], count[in_training]).numpy()
-    normaliser = fit_normaliser(config.features.normalise, source, rows, width=width)
-    values = torch.empty(source.shape, dtype=compute_type, device=home)
+    normaliser = _fitted(config, source, rows, width)
+    tokens = replace(tokens, d=normaliser.gives(width))
+    values = torch.empty((len(source), tokens.d), dtype=compute_type, device=home)
     for start in range(0, len(source), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         values[chunk] = normaliser(source[chunk].float())
@@ -173,6 +173,17 @@ def _hold_positions(
         device=device, boxes=_boxes(boxes, table, used, lengths, home),
     )  # fmt: skip
     return held, place
+
+
+def _kept(config: Config, width: int) -> int:
+    """How many numbers of so many are held, as far as the config tells."""
+    return min(config.features.width or width, width)
+
+
+def _fitted(config: Config, source: Source, rows: Rows, width: int) -> Normaliser:
+    features = config.features
+    narrowing = Narrowing(features.width, features.keep)
+    return fit_normaliser(features.normalise, source, rows, width=width, narrowing=narrowing)
 
 
 def _read_positions(table: Table, rows: np.ndarray) -> torch.Tensor:

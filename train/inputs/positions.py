@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from train.inputs.large.mapped_rows import MappedRows
-from train.inputs.resident import ItemRows, Normaliser, beside
+from train.inputs.normaliser import Normaliser
+from train.inputs.resident import ItemRows, beside
 from train.inputs.specification import Input, Tokens, Words
 from vqa_cache.system.device import CPU
 

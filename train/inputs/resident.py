@@ -5,31 +5,21 @@ No DataLoader: a batch is one `index_select` a table, straight into its columns 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from train.errors import TrainError
 from train.inputs.device import free_memory
 from train.inputs.large.blocks import Blocks, Windows
-from train.inputs.large.mapped_rows import MappedRows
 from train.inputs.large.read_ahead import ReadAhead
+from train.inputs.normaliser import Normaliser, Rows, Source, chunks_of
 from train.inputs.specification import Grid, Input, Vector
 from vqa_cache.system.device import CPU
 from vqa_cache.system.memory import available_memory
 
-Source = torch.Tensor | MappedRows | ReadAhead
-Normalisation = Literal["none", "l2", "zscore", "whiten"]
 Load = Literal["auto", "map", "read"]
-Rows = npt.NDArray[np.int64]
-_CHUNK_ROWS = 4096
-_L2_FLOOR = 1e-12
-_STEADY = 1e-6  # a direction's share of the largest variance, below which it is one of rounding
-_WIDEST_WHITENED = 4096
 
 
 @dataclass(frozen=True)
@@ -59,112 +49,12 @@ class ItemRows:
         return ItemRows(self.rows[first.repeat_interleave(counts) + within], offsets)
 
 
-@dataclass(frozen=True)
-class Normaliser:
-    """How rows are normalised, with the statistics of the training part that a run keeps.
-
-    Attributes:
-        mean: float32 [width] for "zscore" and "whiten", otherwise None.
-        inverse_deviation: float32 [width] for "zscore".
-        whitening: float64 [width, width] for "whiten": centred rows times it have the identity as
-            their covariance, in the directions in which they vary.
-    """
-
-    kind: Normalisation
-    mean: torch.Tensor | None = None
-    inverse_deviation: torch.Tensor | None = None
-    whitening: torch.Tensor | None = None
-
-    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        """Normalise float32 [n, width] in place. Each row alone, so chunks do not matter."""
-        if self.mean is not None and self.inverse_deviation is not None:
-            rows.sub_(self.mean).mul_(self.inverse_deviation)
-        elif self.mean is not None and self.whitening is not None:
-            # in float64, so that the order of a product's sums, which follows its size, is not seen
-            rows.copy_(rows.sub_(self.mean).double() @ self.whitening)
-        elif self.kind == "l2":
-            rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min_(_L2_FLOOR))
-        return rows
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The statistics by name."""
-        named = {
-            "mean": self.mean,
-            "inverse_deviation": self.inverse_deviation,
-            "whitening": self.whitening,
-        }
-        return {name: tensor for name, tensor in named.items() if tensor is not None}
-
-
-def fit_normaliser(
-    kind: Normalisation, source: Source, train_rows: Rows, *, width: int | None = None
-) -> Normaliser:
-    """Statistics of the given rows (each distinct row once) of [rows, n * width], over all n
-    positions of a row together; None is the whole row.
-
-    A dimension that never varies is centred and not scaled; a direction that never varies is 0
-    when whitened. Raises TrainError for rows too wide to whiten.
-    """
-    width = width or source.shape[1]
-    rows = distinct(train_rows, len(source))
-    fitted = kind in ("zscore", "whiten")
-    if not fitted or not len(rows):
-        return Normaliser("none" if fitted else kind)
-    if kind == "whiten":
-        return _whitener(source, rows, width)
-    shift = next(_chunks(source, rows)).view(-1, width).mean(dim=0)  # the squares lose nothing
-    total, squares = torch.zeros(2, width, dtype=torch.float64)
-    count = 0
-    for rows_of_chunk in _chunks(source, rows):
-        chunk = rows_of_chunk.view(-1, width).sub_(shift)
-        count += len(chunk)
-        ones = torch.ones(1, len(chunk))  # a product sums faster than `sum`
-        total += (ones @ chunk)[0]
-        squares += (ones @ chunk.square_())[0]
-    offset = total / count
-    mean = offset + shift.double()
-    deviation = (squares / count - offset**2).clamp_min_(0).sqrt()
-    steady = deviation <= 1e-6 * deviation.max()
-    inverse = torch.where(steady, torch.ones_like(deviation), 1 / deviation)
-    return Normaliser(kind, mean.float(), inverse.float())
-
-
-def _whitener(source: Source, rows: Rows, width: int) -> Normaliser:
-    if width > _WIDEST_WHITENED:
-        raise TrainError(
-            f"features.normalise = 'whiten': rows of {width:,} numbers, expected at most "
-            f"{_WIDEST_WHITENED:,}; name a pooled tap, or use 'zscore'"
-        )
-    shift = next(_chunks(source, rows)).view(-1, width).mean(dim=0)
-    total = torch.zeros(width, dtype=torch.float64)
-    products = torch.zeros(width, width, dtype=torch.float64)
-    count = 0
-    for rows_of_chunk in _chunks(source, rows):
-        chunk = rows_of_chunk.view(-1, width).sub_(shift)
-        count += len(chunk)
-        total += chunk.double().sum(dim=0)
-        products += (chunk.T @ chunk).double()
-    offset = total / count
-    values, directions = torch.linalg.eigh(products / count - torch.outer(offset, offset))
-    varies = values > _STEADY * values[-1].clamp_min(torch.finfo(torch.float64).tiny)
-    scale = torch.where(varies, values.clamp_min(torch.finfo(torch.float64).tiny).rsqrt(), 0.0)
-    mean = (offset + shift.double()).float()
-    return Normaliser("whiten", mean, whitening=directions * scale)
-
-
-def distinct(rows: Rows, n: int) -> Rows:
-    """Which of n rows occur, sorted."""
-    occurs = np.zeros(n, dtype=bool)
-    occurs[rows] = True
-    return np.flatnonzero(occurs)
-
-
 class ResidentTable:
     """The rows that a run needs, ready to be gathered.
 
     Attributes:
         specification: what a batch of it is: a vector, or a grid.
-        width: numbers in a row, of all positions of a grid.
+        width: numbers in a row, of all positions of a grid, normalised.
         resident: whether rows are in memory in compute type; otherwise they are mapped in stored
             type and converted batch by batch, to the same numbers.
         blocks: of a large table, by the rows of this object; None for others.
@@ -190,16 +80,18 @@ class ResidentTable:
             source: the table, [rows, *row_shape], any float type.
             used: rows of the table that will be asked for, sorted, distinct.
             normaliser: of a vector, or of each position of a grid.
-            specification: None is a vector.
+            specification: of the source; None is a vector.
             home: where rows are held; None leaves them in their files.
             blocks: by the rows of the table.
         """
         flat = source.reshape(len(source), -1) if isinstance(source, torch.Tensor) else source
-        self.width = flat.shape[1]
+        given = specification or Vector(flat.shape[1])
+        self._given = given.d
+        self.specification = replace(given, d=normaliser.gives(given.d))
+        self.width = flat.shape[1] // given.d * self.specification.d
         self.normaliser = normaliser
         self.compute_type = compute_type
         self.device = device
-        self.specification = specification or Vector(self.width)
         self.resident = home is not None
         self.home = home or CPU
         self._apart = self.home != device
@@ -213,7 +105,7 @@ class ResidentTable:
     def _read(self, flat: Source, used: Rows) -> torch.Tensor:
         values = torch.empty((len(used), self.width), dtype=self.compute_type, device=self.home)
         start = 0
-        for chunk in _chunks(flat, used):
+        for chunk in chunks_of(flat, used):
             values[start : start + len(chunk)] = self._normalised(chunk)
             start += len(chunk)
         return values
@@ -265,8 +157,7 @@ class ResidentTable:
         return out.copy_(self._normalised(exact))
 
     def _normalised(self, rows: torch.Tensor) -> torch.Tensor:
-        self.normaliser(rows.view(-1, self.specification.d))
-        return rows
+        return self.normaliser(rows.view(-1, self._given)).view(len(rows), self.width)
 
     def input(self, items: ItemRows, index: torch.Tensor | None) -> Input:
         """A batch: [u, d] of vectors, [u, n, d] of grids."""
@@ -292,13 +183,6 @@ class OnDevice(Protocol):
 def device_of(tables: Mapping[str, OnDevice]) -> torch.device:
     """Where the batches of a run's tables go."""
     return next(iter(tables.values())).device
-
-
-def _chunks(source: Source, rows: Rows) -> Iterator[torch.Tensor]:
-    """Rows of [rows, width] as float32 copies, some thousands at a time."""
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        picked = source.index_select(0, torch.from_numpy(rows[start : start + _CHUNK_ROWS]))
-        yield picked.float() if picked.dtype != torch.float32 else picked
 
 
 def residence(load: Load, needed: int, device: torch.device) -> torch.device | None:

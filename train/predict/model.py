@@ -24,8 +24,9 @@ from train.errors import TrainError
 from train.inputs.batch import InputTable, gather
 from train.inputs.device import rng_devices
 from train.inputs.load import TrainingData
+from train.inputs.normaliser import Normaliser
 from train.inputs.positions import PositionTable, row_spans
-from train.inputs.resident import ItemRows, Normaliser, ResidentTable
+from train.inputs.resident import ItemRows, ResidentTable
 from train.inputs.specification import Grid, Specification, Tokens, Vector, Words
 from train.inputs.vocabulary import Vocabulary
 from train.inputs.words import WordVocabulary, read_description
@@ -171,6 +172,7 @@ class TrainedModel:
         lengths = np.asarray(rows.lengths, dtype=np.int64)
         if isinstance(one, Tokens):
             values = normaliser(values.reshape(-1, one.d).float()).to(kind)
+            one = replace(one, d=values.shape[1])
             lengths = lengths * (len(values) // max(1, int(lengths.sum())))  # of a grid: its cells
         first, count = row_spans(lengths)
         return PositionTable(

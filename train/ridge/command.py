@@ -214,6 +214,13 @@ def rank(
     metavar="FILE",
     help="With --layers: also draw accuracy by tap, as PNG.",
 )
+@click.option(
+    "--widths",
+    metavar="N,N,...",
+    default="",
+    callback=lambda _, __, text: _widths(text),
+    help="Also with each table's rows cut to so many principal directions.",
+)
 @click.option("--logistic", is_flag=True, help="By logistic regression, 45 penalties.")
 @json_option
 def command(
@@ -222,6 +229,7 @@ def command(
     logistic: bool,
     layers: tuple[str, ...],
     picture: Path | None,
+    widths: list[int],
     as_json: bool,
 ) -> None:
     """Rank the tables of a cache by closed-form heads on each, and on each image-text pair.
@@ -235,19 +243,20 @@ def command(
 
     if picture is not None and not layers:
         raise click.UsageError("--picture draws accuracy by tap: name the taps with --layers")
+    if widths and layers:
+        raise click.UsageError("--layers and --widths make a table each: leave one out")
     console = Console(stderr=as_json)
     check_overrides(overrides)
     opened = vqa_cache.open(cache)
     chosen = layers_of(opened, layers) if layers else None
     pairs = chosen.candidates() if chosen else None
-    heads, reasons = rank(
-        opened,
-        overrides,
-        console,
-        StopSignal(),
-        pairs,
-        fit=fit_logistic if logistic else fit_head,
-    )
+    fit, stopping = fit_logistic if logistic else fit_head, StopSignal()
+    heads, reasons = rank(opened, overrides, console, stopping, pairs, fit=fit)
+    for width in widths:
+        narrow = [*overrides, "features.normalise=pca", f"features.width={width}"]
+        found_heads, found_reasons = rank(opened, narrow, console, stopping, fit=fit)
+        heads = sorted([*heads, *found_heads], key=lambda head: -head.accuracy)
+        reasons |= {f"{name}, width {width}": why for name, why in found_reasons.items()}
     if chosen and picture is not None:
         draw_layers(chosen, heads, picture)
     if as_json:
@@ -261,6 +270,14 @@ def command(
         print_layers(chosen, heads, console)
     else:
         print_heads(heads, console, "1 / C" if logistic else "lambda")
+
+
+def _widths(text: str) -> list[int]:
+    """The numbers of --widths."""
+    pieces = text.split(",") if text else []
+    if not all(piece.isascii() and piece.isdigit() and int(piece) for piece in pieces):
+        raise click.BadParameter(f"{text!r}: expected widths of at least 1, as in 64,128,256")
+    return [int(piece) for piece in pieces]
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
