@@ -70,6 +70,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "Stage 1 on one GPU: two ViTs beside their forward passes. Without a GPU: says so.",
         "minutes on a GPU",
     ),
+    "ingestion": Benchmark(
+        "benchmarks.ingestion:command",
+        "Reading examples of VQA v2's size from its official files; data check over them.",
+        "minutes; --share 0.05: seconds",
+    ),
     "make_scale_cache": Benchmark(
         "benchmarks.make_scale_cache:command",
         "Write a cache of VQA v2's size, or a share of it.",

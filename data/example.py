@@ -48,6 +48,9 @@ class Example:
     answer_type: str | None = None
 
     def __post_init__(self) -> None:
+        texts = self.question, self.answer, self.question_type, self.answer_type, *self.answers
+        if all(text is None or text.isascii() for text in texts):
+            return  # as most are, and VQA v2 has seven million of them
         for name in ("question", "answer", "question_type", "answer_type"):
             object.__setattr__(self, name, nfc(getattr(self, name)))
         object.__setattr__(self, "answers", tuple(map(nfc, self.answers)))

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+import vqa_cache
+from benchmarks import ingestion
+from benchmarks.inputs.official_files import write_official_files
 from data.example import DatasetError, Example, Problem
 from data.vqa2 import Vqa2
 
@@ -242,3 +245,18 @@ def test_an_unknown_split_lists_those_found(tmp_path: Path) -> None:
     dataset = written(tmp_path, QUESTIONS, None)
     with pytest.raises(DatasetError, match=r"no split 'dev' in .*; found train;"):
         list(dataset.examples("dev"))
+
+
+def test_the_ingestion_benchmark_reads_all_that_it_made(tmp_path: Path) -> None:
+    """In its short form: what it measures is stage 1's examples, whole, and `data check`."""
+    sizes = ingestion.part_of(ingestion.VQA2, 0.0003)
+    write_official_files(tmp_path / "vqa2", sizes)
+    ingestion.ingest(tmp_path / "vqa2")
+    ingestion.check(tmp_path / "vqa2")
+    opened = vqa_cache.open(tmp_path / "vqa2" / "cache")
+    for name, count in sizes.questions.items():
+        split = opened.split(f"vqa2/{name}")
+        assert len(split) == count
+        assert split.answers_offsets[-1] == 10 * count
+        assert len(split.image_keys) <= sizes.images[name]
+        assert 0.7 < (split.answers.reshape(-1, 10) == split.answer[:, None]).mean() < 0.95
