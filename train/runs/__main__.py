@@ -66,6 +66,7 @@ def command() -> None:
 @click.option("--where", metavar="KEY=VALUE", multiple=True, help="Also KEY=LOW:HIGH. May repeat.")
 @click.option("--show", metavar="KEY", multiple=True, help="A further column. May repeat.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many runs.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page here instead.")
 @json_option
 @runs_option
 def ls(
@@ -74,6 +75,7 @@ def ls(
     where: tuple[str, ...],
     show: tuple[str, ...],
     limit: int | None,
+    html: Path | None,
     as_json: bool,
     runs: Path,
 ) -> None:
@@ -95,6 +97,13 @@ def ls(
     sweeps = [] if where else list_sweeps(registry)
     if as_json:
         print_json({"runs": rows, "sweeps": sweeps})
+        return
+    if html is not None:
+        from train.runs.listing_page import page
+
+        listed = [("runs", rows, columns), ("sweeps", sweeps, list(sweeps[0]) if sweeps else [])]
+        html.write_text(page(listed), encoding="utf-8")
+        click.echo(f"page: {html}")
         return
     print_rows(rows, columns)
     if sweeps:
