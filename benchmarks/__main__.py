@@ -85,6 +85,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "Answers that no training has seen, by their texts: a cosine head on shapes.",
         "minutes",
     ),
+    "phenomena": Benchmark(
+        "benchmarks.phenomena.command:command",
+        "What published journals found, found again on shapes; which cause costs a cosine head what.",
+        "20 minutes; --only takes a part",
+    ),
     "precompute": Benchmark(
         "benchmarks.precompute.command:command",
         "Stage 1 against hand-written loops, sentence-transformers and its floor; kills, memory.",
