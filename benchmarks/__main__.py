@@ -87,7 +87,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "phenomena": Benchmark(
         "benchmarks.phenomena.command:command",
-        "What published journals found, found again on shapes; which cause costs a cosine head what.",
+        "What published journals found, found again on shapes; what fails a cosine head.",
         "20 minutes; --only takes a part",
     ),
     "precompute": Benchmark(

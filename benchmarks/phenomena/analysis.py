@@ -99,16 +99,22 @@ def compared(contrast: Contrast, trained: Trained) -> dict[str, Any]:
     chosen = first.rarest if contrast.rarest else np.ones(len(first.right), dtype=bool)
     difference = (better - worse)[:, chosen]
     image = first.image[chosen]
-    size = {"figure": contrast.figure, "n": int(chosen.sum()), "images": len(np.unique(image))}
-    if size["images"] < 2:
+    images = len(np.unique(image))
+    if images < 2:
         raise click.ClickException(
-            f"{contrast.better[0]} against {contrast.worse[0]}: {size['n']} questions of "
-            f"{size['images']} images to compare on; expected 2 images at least: make more --images"
+            f"{contrast.better[0]} against {contrast.worse[0]}: {len(image)} questions of {images} "
+            "images to compare on; expected 2 images at least: make more --images"
         )
     seeds = difference.mean(axis=1)
     low, high = seeded_interval(difference.mean(axis=0), image, [seeds])
-    mean = float(difference.mean())
-    return {**size, "difference": mean, "interval": [low, high], "seeds": seeds.tolist()}
+    return {
+        "figure": contrast.figure,
+        "difference": float(difference.mean()),
+        "interval": [low, high],
+        "seeds": seeds.tolist(),
+        "n": len(image),
+        "images": images,
+    }
 
 
 def _sides(contrast: Contrast) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -6,8 +6,8 @@ selected. It is reproduced where the 95 % interval of the difference, over seeds
 the expected side of 0.
 
 \b
-phenomena.NAME       {figures, seeds, differences, reproduced}: of each arm the means over seeds; the
-                     difference of each seed; every difference with its interval
+phenomena.NAME       {figures, seeds, differences, reproduced}: of each arm the means over seeds;
+                     the difference of each seed; every difference with its interval
 reproduced           how many of them
 cosine_minus_mlp_*   accuracy of cosine_answers less that of mlp_answers, as they are (15 epochs on
                      shapes); *_rarest: of questions whose answer is of the rarest quarter of the
@@ -145,12 +145,11 @@ def measure(report: Report, trainings: Trainings, names: Iterable[str]) -> None:
     if "cosine_minus_mlp" in names:
         _cosine_minus_mlp(report, trainings)
     if "ablation" in names:
-        report.figures["ablation"] = ablation = {
-            "accuracy": {
-                name: shown(trainings.of([name], report)[name])["accuracy"] for name in ABLATION
-            }
+        trained = trainings.of(ABLATION, report)
+        report.figures["ablation"] = {
+            "accuracy": {name: shown(trained[name])["accuracy"] for name in ABLATION},
+            "costs": {name: compared(factor(name), trained) for name in FACTORS},
         }
-        ablation["costs"] = {name: compared(factor(name), trainings.done) for name in FACTORS}
 
 
 def _cosine_minus_mlp(report: Report, trainings: Trainings) -> None:
