@@ -47,14 +47,14 @@ def _image(grid: int) -> str:
 _ON = "features.dataset=shapes"
 # 320 numbers an image beside 384 a question: as journals had it, both about equally wide. Z-scored,
 # as the numbers of their poolers, which end with a tanh, are about 1 too
-_VECTORS = (_ON, _image(2), "features.normalise=zscore", "train.epochs=10", "train.batch_size=256")
+_VECTORS = (_ON, _image(2), "features.normalise=zscore", "train.epochs=6", "train.batch_size=256")
 # the journal's head, optimizer and batch
-_V1 = (*_VECTORS[:3], "train.epochs=5")
+_V1 = (*_VECTORS[:3], "train.epochs=3")
 # the journal's head with batch norm and dropout; narrow, and at a rate for the smaller data
 _BEST = (*_VECTORS, "optimizer.lr=1e-3")
 _PROJECTED = ("fusion.dim=512", "head.hidden=[256]")
 # as many steps as over all images
-_QUARTER = ("train.epochs=40",)
+_QUARTER = ("train.epochs=24",)
 _DEEP = "head.hidden=[256,256,256]"
 
 SHAPES_ARMS: dict[str, Arm] = {
@@ -73,10 +73,10 @@ SHAPES_ARMS: dict[str, Arm] = {
     "sum": Arm("mlp_answers", (*_VECTORS, "fusion.name=sum", *_PROJECTED)),
     # the same module over 16 positions and over their mean
     "attention over a grid": Arm(
-        "stacked_answers", (_ON, _image(4), "attention.boxes=true", "train.epochs=12")
+        "stacked_answers", (_ON, _image(4), "attention.boxes=true", "train.epochs=8")
     ),
     "attention over the mean": Arm(
-        "stacked_answers", (_ON, _image(1), "attention.boxes=true", "train.epochs=12")
+        "stacked_answers", (_ON, _image(1), "attention.boxes=true", "train.epochs=8")
     ),
     "one layer, all data": Arm("mlp_answers", (*_VECTORS, "head.hidden=[256]")),
     "three layers, all data": Arm("mlp_answers", (*_VECTORS, _DEEP)),
