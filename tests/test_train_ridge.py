@@ -23,7 +23,7 @@ from train.config.schema import Experiment
 from train.engine.data import load_data
 from train.engine.ridge import PATH, Column, Inputs, RidgePath, moments
 from train.inputs.load import TrainingData
-from train.ridge.command import command, fit_head
+from train.ridge.command import METHODS, command, fit_head
 
 ROOT = Path(__file__).parent.parent
 
@@ -106,10 +106,10 @@ def test_tables_and_pairs_are_ranked(cache: Path) -> None:
     accuracies = [head["accuracy"] for head in found["heads"]]
     assert accuracies == sorted(accuracies, reverse=True)
     assert found["reasons"] == {}
-    assert len(found["lambdas"]) == len(found["heads"][0]["path"])
+    assert len(found["strengths"]) == len(found["heads"][0]["path"])
     assert {head["width"] for head in found["heads"]} == {8, 16}
     done = CliRunner().invoke(command, line, catch_exceptions=False)
-    assert "ridge heads" in done.stdout
+    assert "heads by ridge" in done.stdout
 
 
 def test_widths_show_what_narrower_rows_cost(cache: Path) -> None:
@@ -134,7 +134,7 @@ def test_closed_form_heads_read_fp32_whatever_pays_here(
         seen.append((data.precision, {table.compute_type for table in data.tables.values()}))
         return fit_head(data, *rest)
 
-    monkeypatch.setattr("train.ridge.command.fit_head", look)
+    monkeypatch.setitem(METHODS, "ridge", replace(METHODS["ridge"], fit=look))
     line = ["features.dataset=tiny", "--cache", str(cache), "--json"]
     CliRunner().invoke(command, line, catch_exceptions=False)
     assert seen == [("fp32", {torch.float32})] * 3

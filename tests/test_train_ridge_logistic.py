@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 from sklearn.linear_model import LogisticRegression
 
 from train.engine.ridge import Column
-from train.ridge.command import command
+from train.ridge.command import METHODS, command
 from train.ridge.logistic import STRENGTHS, LogisticPath
 
 
@@ -73,10 +74,11 @@ def test_tables_are_ranked_by_logistic_regression(
     assert len(STRENGTHS) == 45
     some = STRENGTHS[4::8]  # the whole path is a minute of a busy core
     monkeypatch.setattr("train.ridge.command.STRENGTHS", some)
-    line = ["features.dataset=tiny", "--cache", str(cache), "--logistic"]
+    monkeypatch.setitem(METHODS, "logistic", replace(METHODS["logistic"], strengths=some))
+    line = ["features.dataset=tiny", "--cache", str(cache), "--method", "logistic"]
     done = CliRunner().invoke(command, [*line, "--json"], catch_exceptions=False)
     found = json.loads(done.stdout)
-    assert found["lambdas"] == list(some)
+    assert found["strengths"] == list(some)
     both = next(head for head in found["heads"] if head["image"] and head["text"])
     assert len(both["path"]) == len(some)
     assert both["accuracy"] == max(both["path"]) > 0.5

@@ -1,7 +1,8 @@
-"""`python -m train.ridge`: closed-form heads for every table and pair of tables in a cache.
+"""`python -m train.ridge`: heads without a learning rate for every table and pair of tables.
 
-Ridge regression on one-hot answers, see `train.engine.ridge`; lambda is chosen on the selection
-part. No learning rate, no epochs: an instant baseline, and a ranking of encoders.
+Ridge regression on one-hot answers (`train.engine.ridge`), logistic regression (`logistic.py`) or
+the nearest neighbours' vote (`neighbours.py`); the one setting of each is chosen on the selection
+part. An instant baseline, and a ranking of encoders.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from train.engine.ridge import PATH, Inputs, RidgePath, check_stop, columns_of, 
 from train.errors import TrainError
 from train.ridge.layers import draw_layers, layers_of, print_layers
 from train.ridge.logistic import STRENGTHS, LogisticPath, Solution
+from train.ridge.neighbours import NEIGHBOURS, Neighbours, right_by_neighbours
 from vqa_cache.spec import EncoderSpec
 
 if TYPE_CHECKING:
@@ -39,12 +41,13 @@ SELECTION_CHUNK = 4096  # examples
 
 @dataclass(frozen=True)
 class Head:
-    """A closed-form head and how good it is.
+    """A head and how good it is.
 
     Attributes:
-        accuracy: on the selection part, of the best lambda.
-        strength: that lambda as a share of the mean eigenvalue.
-        path: accuracy of every lambda, in the order of `PATH`.
+        accuracy: on the selection part, with the best strength.
+        strength: of ridge, lambda as a share of the mean eigenvalue; of logistic regression, 1 / C;
+            of neighbours, how many vote.
+        path: accuracy with every strength of the method.
     """
 
     image: str | None
@@ -85,7 +88,7 @@ def fit_logistic(
     text: str | None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Head:
-    """The same by logistic regression: its `strength` is 1 / C."""
+    """The same by logistic regression."""
     from train.engine.build import trainable
 
     train = data.parts["train"]
@@ -98,6 +101,51 @@ def fit_logistic(
     return Head(image, text, _width(data), accuracies[best], STRENGTHS[best], accuracies)
 
 
+def fit_neighbours(
+    data: TrainingData,
+    image: str | None,
+    text: str | None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Head:
+    """The same by the vote of the nearest training examples; of equals the fewest."""
+    from train.engine.build import trainable
+
+    train, selection = data.parts["train"], data.parts[data.selection]
+    examples, readers = trainable(data), readers_of(data.tables)
+    neighbours = Neighbours(
+        columns_of(train, readers, examples), train.truth[examples], len(data.vocabulary)
+    )
+    accuracies = right_by_neighbours(
+        neighbours,
+        lambda chunk: columns_of(selection, readers, chunk),
+        selection.truth,
+        _answered(selection),
+        stopping,
+    )
+    best = max(range(len(NEIGHBOURS)), key=lambda place: (accuracies[place], -place))
+    return Head(image, text, _width(data), accuracies[best], NEIGHBOURS[best], accuracies)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How heads are found.
+
+    Attributes:
+        strength: what `Head.strength` is; strengths: those that are tried.
+    """
+
+    fit: Callable[..., Head]
+    strength: str
+    strengths: tuple[float, ...]
+
+
+METHODS = {
+    "ridge": Method(fit_head, "lambda", PATH),
+    "logistic": Method(fit_logistic, "1 / C", STRENGTHS),
+    "neighbours": Method(fit_neighbours, "neighbours", NEIGHBOURS),
+}
+
+
 def _width(data: TrainingData) -> int:
     return sum(table.width for table in data.tables.values())
 
@@ -107,9 +155,7 @@ def accuracies_of(
 ) -> tuple[float, ...]:
     """Accuracy of every solution on the selection part."""
     selection = data.parts[data.selection]
-    answered = torch.from_numpy(selection.answered).nonzero()[:, 0]
-    by_image = torch.from_numpy(selection.joined.image)[answered].argsort(stable=True)
-    answered = answered[by_image]  # a chunk has few distinct images
+    answered = _answered(selection)
     right = torch.zeros(len(solutions), dtype=torch.int64)
     for chunk in answered.split(SELECTION_CHUNK):
         check_stop(stopping)
@@ -118,6 +164,12 @@ def accuracies_of(
         for place, (weights, bias) in enumerate(solutions):
             right[place] += (inputs.predictions(weights, bias) == truth).sum()
     return tuple((right.double() / len(answered)).tolist())
+
+
+def _answered(part: Part) -> torch.Tensor:
+    """The examples that count, int64 [n], by image: a chunk has few distinct ones."""
+    answered = torch.from_numpy(part.answered).nonzero()[:, 0]
+    return answered[torch.from_numpy(part.joined.image)[answered].argsort(stable=True)]
 
 
 def candidates(cache: Cache) -> list[tuple[str | None, str | None]]:
@@ -152,7 +204,7 @@ def rank(
 
     Args:
         pairs: (image, text) tables; None: all `candidates`.
-        fit: `fit_head` or `fit_logistic`.
+        fit: that of a method.
 
     Raises:
         TrainError: an override is wrong, or no candidate has a head.
@@ -221,18 +273,19 @@ def rank(
     callback=lambda _, __, text: _widths(text),
     help="Also with each table's rows cut to so many principal directions.",
 )
-@click.option("--logistic", is_flag=True, help="By logistic regression, 45 penalties.")
+@click.option("--method", type=click.Choice(list(METHODS)), default="ridge", show_default=True)
 @json_option
 def command(
     overrides: tuple[str, ...],
     cache: Path,
-    logistic: bool,
     layers: tuple[str, ...],
     picture: Path | None,
     widths: list[int],
+    method: str,
     as_json: bool,
 ) -> None:
-    """Rank the tables of a cache by closed-form heads on each, and on each image-text pair.
+    """Rank the tables of a cache by heads without a learning rate on each, and on each image-text
+    pair.
 
     KEY=VALUE sets what is read, for example features.dataset=shapes or answers.k=100.
     """
@@ -250,7 +303,7 @@ def command(
     opened = vqa_cache.open(cache)
     chosen = layers_of(opened, layers) if layers else None
     pairs = chosen.candidates() if chosen else None
-    fit, stopping = fit_logistic if logistic else fit_head, StopSignal()
+    fit, stopping = METHODS[method].fit, StopSignal()
     heads, reasons = rank(opened, overrides, console, stopping, pairs, fit=fit)
     for width in widths:
         narrow = [*overrides, "features.normalise=pca", f"features.width={width}"]
@@ -262,14 +315,14 @@ def command(
     if as_json:
         found = {
             "heads": [asdict(head) for head in heads],
-            "lambdas": STRENGTHS if logistic else PATH,
+            "strengths": METHODS[method].strengths,
             "reasons": reasons,
         }
         click.echo(json.dumps(found | ({"taps": chosen.taps} if chosen else {})))
     elif chosen:
         print_layers(chosen, heads, console)
     else:
-        print_heads(heads, console, "1 / C" if logistic else "lambda")
+        print_heads(heads, console, method)
 
 
 def _widths(text: str) -> list[int]:
@@ -297,17 +350,17 @@ def check_overrides(overrides: Sequence[str]) -> None:
             )
 
 
-def print_heads(heads: Sequence[Head], console: Console, strength: str) -> None:
+def print_heads(heads: Sequence[Head], console: Console, method: str) -> None:
     """The ranking as a table."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title="ridge heads", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=f"heads by {method}", title_justify="left", box=SIMPLE_HEAD)
     for column in ("image", "text"):
         table.add_column(column, overflow="fold")
-    for column in ("width", strength, "accuracy"):
+    for column in ("width", METHODS[method].strength, "accuracy"):
         table.add_column(column, justify="right", no_wrap=True)
     for head in heads:
-        found = (f"{head.width:,}", f"{head.strength:.0e}", f"{head.accuracy:.4f}")
+        found = (f"{head.width:,}", f"{head.strength:.3g}", f"{head.accuracy:.4f}")
         table.add_row(head.image or "-", head.text or "-", *found)
     console.print(table)
