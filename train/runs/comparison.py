@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from train.config.keys import flatten
 from train.config.schema import WITHOUT_EFFECT
@@ -54,6 +55,34 @@ class Difference:
     n: int
     images: int
     rule: str
+
+
+@dataclass(frozen=True)
+class Both:
+    """Which of n questions each run answered rightly.
+
+    Attributes:
+        a, b: float64 [runs, n], 1 or 0, the runs in the order of `seeds_a` and `seeds_b`.
+        image: int64 [n], questions of an image share a number.
+        normalised: whether texts were compared in normalised form.
+    """
+
+    split: str
+    a: npt.NDArray[np.float64]
+    b: npt.NDArray[np.float64]
+    seeds_a: list[int]
+    seeds_b: list[int]
+    image: npt.NDArray[np.int64]
+    normalised: bool
+
+    @property
+    def seed_means(self) -> list[npt.NDArray[np.float64]]:
+        """What varies with the seed alone: paired differences where both sides have the same
+        seeds, otherwise each side's accuracies."""
+        one, other = self.a.mean(axis=1), self.b.mean(axis=1)
+        if sorted(self.seeds_a) != sorted(self.seeds_b):
+            return [one, other]
+        return [other[np.argsort(self.seeds_b)] - one[np.argsort(self.seeds_a)]]
 
 
 def find_group(registry: Registry, text: str) -> list[str]:
@@ -145,6 +174,28 @@ def compare_accuracy(
         TrainError: a run is unfinished, the runs answered different questions, all of them are of
             one image, or the cache does not hold the answers that they were judged by.
     """
+    both = answered_by(a, b, cache, split=split)
+    difference = both.b.mean(axis=0) - both.a.mean(axis=0)
+    low, high = seeded_interval(difference, both.image, both.seed_means)
+    return Difference(
+        split=both.split,
+        seeds_a=both.seeds_a,
+        seeds_b=both.seeds_b,
+        a=float(both.a.mean()),
+        b=float(both.b.mean()),
+        difference=float(difference.mean()),
+        low=low,
+        high=high,
+        n=len(both.image),
+        images=len(np.unique(both.image)),
+        rule=f"{RULE}, both normalised" if both.normalised else RULE,
+    )
+
+
+def answered_by(
+    a: Sequence[Path], b: Sequence[Path], cache: Path, *, split: str | None = None
+) -> Both:
+    """What two groups of runs answered rightly. Arguments and errors as of `compare_accuracy`."""
     paths = [*a, *b]
     results = [_result(path) for path in paths]
     split = split or _common_split(results)
@@ -158,33 +209,14 @@ def compare_accuracy(
     normalised = any(run.vocabulary.normalised for run in runs)
     right = np.stack([run.right_by_text(normalised)[counted] for run in runs]).astype(np.float64)
     image = runs[0].image[counted]
-    images = len(np.unique(image))
-    if images < 2:
+    if len(np.unique(image)) < 2:
         raise TrainError(
             f"{split}: all {right.shape[1]:,} questions are of one image; expected 2 images at "
             "least, an interval is between images"
         )
     seeds = [int(result["seed"]) for result in results]
     one, other = right[: len(a)], right[len(a) :]
-    difference = other.mean(axis=0) - one.mean(axis=0)
-    accuracies = [one.mean(axis=1), other.mean(axis=1)]
-    if sorted(seeds[: len(a)]) == sorted(seeds[len(a) :]):
-        order = [np.argsort(seeds[: len(a)]), np.argsort(seeds[len(a) :])]
-        accuracies = [accuracies[1][order[1]] - accuracies[0][order[0]]]
-    low, high = seeded_interval(difference, image, accuracies)
-    return Difference(
-        split=split,
-        seeds_a=seeds[: len(a)],
-        seeds_b=seeds[len(a) :],
-        a=float(one.mean()),
-        b=float(other.mean()),
-        difference=float(difference.mean()),
-        low=low,
-        high=high,
-        n=right.shape[1],
-        images=images,
-        rule=f"{RULE}, both normalised" if normalised else RULE,
-    )
+    return Both(split, one, other, seeds[: len(a)], seeds[len(a) :], image, normalised)
 
 
 def _check_questions(paths: Sequence[Path], results: list[dict[str, Any]], split: str) -> None:

@@ -54,6 +54,16 @@ TRIALS = 32  # where --trials is not given
     default="local",
     help="ray trains whole packs on a cluster: a local one, or RAY_ADDRESS.",
 )
+@click.option(
+    "--design",
+    type=click.FloatRange(min=0, min_open=True, max=1),
+    metavar="DIFFERENCE",
+    help="Train nothing: how many questions and seeds tell such a difference in accuracy between "
+    "finished runs of EXP, or of two.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=2), default=3, help="Of --design: planned for each side."
+)
 @click.option("--check", is_flag=True, help="Only say what is wrong with EXP and KEYs.")
 @cache_option
 @runs_option
@@ -67,6 +77,8 @@ def command(
     lanes: int,
     winners: int,
     engine: str,
+    design: float | None,
+    seeds: int,
     check: bool,
     cache: Path,
     runs: Path,
@@ -87,6 +99,9 @@ def command(
     from train.sweep.space import parse_space
     from vqa_cache.system.signals import StopSignal
 
+    if design is not None:
+        show_design(words, design, seeds, cache=cache, runs=runs, as_json=as_json)
+        return
     space = parse_space(words)
     chosen = choose_sampler(sampler, space.grid_size)
     request = Request(
@@ -109,6 +124,19 @@ def command(
         return
     print_sweep(result, console)
     say(console, f"sweep: {result['sweep']}")
+
+
+def show_design(
+    words: tuple[str, ...], difference: float, seeds: int, *, cache: Path, runs: Path, as_json: bool
+) -> None:
+    """Print what it takes to tell a difference."""
+    from train.sweep.design import design, print_design
+
+    found = design(words, difference, seeds, cache=cache, runs=runs)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        print_design(found)
 
 
 def engine_of(name: str) -> Engine:
