@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from sklearn.neighbors import KNeighborsClassifier
 from test_train_small_cache import build_cache, small_dataset
 
+from train.engine.ridge import Column
 from train.ridge.command import command
 from train.ridge.neighbours import NEIGHBOURS, TEMPERATURE, Neighbours
-from train.engine.ridge import Column
 
 
 def inputs(n: int, draw: torch.Generator) -> tuple[list[Column], np.ndarray]:

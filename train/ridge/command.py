@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from train.inputs.load import TrainingData
+    from train.inputs.parts import Part
     from vqa_cache.cache import Cache
 
 SELECTION_CHUNK = 4096  # examples
