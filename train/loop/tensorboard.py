@@ -11,21 +11,37 @@ from typing import Any
 
 
 class Events:
-    """Writes events beside a run's other files; a context that closes them."""
+    """Writes events beside a run's other files; a context that closes them.
+
+    The first row waits for the second or the end: the writer takes a second to import, which the
+    first step would wait for.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._waiting: Mapping[str, Any] | None = None
         self._writer: Any = None
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Write a row of the log. What an interrupted attempt wrote beyond its last snapshot is
         hidden by the first row of the next attempt."""
-        step = row["step"]
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter  # loads slowly
+        if self._writer is None and self._waiting is None:
+            self._waiting = dict(row)
+            return
+        self._write_waiting()
+        self._write(row)
 
+    def _write_waiting(self) -> None:
+        if self._waiting is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            step = self._waiting["step"]
             self._writer = SummaryWriter(str(self.folder), purge_step=step)
-        group = row.get("part", "train")
+            self._write(self._waiting)
+            self._waiting = None
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        step, group = row["step"], row.get("part", "train")
         for name, value in row.items():
             if name not in ("step", "epoch", "part") and value is not None:
                 self._writer.add_scalar(f"{group}/{name}", value, step)
@@ -40,6 +56,7 @@ class Events:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._write_waiting()
         if self._writer is not None:
             self._writer.close()
 
