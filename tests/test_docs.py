@@ -219,9 +219,11 @@ def test_links_and_anchors_lead_somewhere(page: Path) -> None:
 
 def test_the_readme_is_a_front_door() -> None:
     text = (ROOT / "README.md").read_text()
+    listed = (ROOT / "docs" / "index.md").read_text().split()
     assert len(text.splitlines()) <= 200
     for page in PAGES[1:]:
         assert page.name in ("index.md", "format.md") or f"](docs/{page.name})" in text, page.name
+        assert page.name == "index.md" or page.stem in listed, f"docs/index.md lacks {page.name}"
 
 
 # ---------------------------------------------------------------- --help
