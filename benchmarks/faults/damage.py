@@ -140,6 +140,7 @@ def _add_foreign(cache: Path, name: str, foreign: Path, draw: random.Random) -> 
         wanted = [table / "records" / f"{top.stem}.json"]
         wanted += [table / "shards" / (top.stem + suffix) for suffix in (".h5", ".zarr")]
     for path in wanted:
+        (cache / path).parent.mkdir(parents=True, exist_ok=True)
         if (foreign / path).is_dir():
             shutil.copytree(foreign / path, cache / path)
         elif (foreign / path).exists():
