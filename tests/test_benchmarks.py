@@ -92,17 +92,17 @@ def test_a_sweep_is_measured_against_a_process_for_each_trial(
 ) -> None:
     build_cache(tmp_path / "cache", small_dataset())
     monkeypatch.setattr(sweep_benchmark, "FIXED", (str(write_experiment(tmp_path)),))
-    monkeypatch.setattr(sweep_benchmark, "RATES", ("1e-2",))
+    monkeypatch.setattr(sweep_benchmark, "RATES", ("1e-3", "1e-2"))
     monkeypatch.setattr(sweep_benchmark, "DECAYS", ("0.01",))
     line = ["sweep", "--cache", str(tmp_path / "cache"), "--rounds", "1", "--json"]
     done = CliRunner().invoke(main, line, catch_exceptions=False)
     figures = json.loads(done.stdout)
-    assert figures["trials"] == 1
+    assert figures["trials"] == 2
     assert figures["sweep_vs_process_per_trial"] > 0
     assert figures["processes_seconds"] == min(
         figures["processes_seconds_one_at_a_time"], figures["processes_seconds_two_at_a_time"]
     )
-    assert 0 < figures["import_seconds"]["sweep"] < figures["import_seconds"]["processes"] * 2
+    assert min(figures["import_seconds"].values()) > 0
     assert figures["winners_seconds"] > 0
     assert 0 < figures["best_accuracy"] <= 1
 
