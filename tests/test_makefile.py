@@ -78,6 +78,7 @@ esac
 """
 PIP = "-m pip install --disable-pip-version-check --no-compile -c constraints.txt -e "
 TESTS = "-m pytest -n 2 --dist loadscope"
+WARM = "-m precompute.taps "
 STAGES = ["-m train --check cosine_answers", "-m precompute --for cosine_answers"]
 
 
@@ -87,6 +88,14 @@ def ran(clone: Path) -> Path:
     (clone / "python").write_text(PYTHON.format(ran=clone / "ran"))
     (clone / "python").chmod(0o755)
     return clone / "ran"
+
+
+def asked(ran: Path) -> list[str]:
+    """What was run, but for the two encoders that each installation loads beside each other."""
+    lines = [" ".join(line.split()) for line in ran.read_text().splitlines()]
+    rest = [line for line in lines if not line.startswith(WARM)]
+    assert len(lines) - len(rest) == 2 * sum(line.startswith(PIP) for line in rest)
+    return rest
 
 
 def make(clone: Path, *goals: str) -> None:
@@ -100,17 +109,16 @@ def test_tests_asked_first_install_in_one_run_what_training_uses_too(
 ) -> None:
     make(clone, "test")
     make(clone, "train", "setup", "test")
-    lines = [" ".join(line.split()) for line in ran.read_text().splitlines()]
-    assert lines == [f"{PIP}.[dev]", TESTS, *STAGES, "-m train cosine_answers", TESTS]
+    assert asked(ran) == [f"{PIP}.[dev]", TESTS, *STAGES, "-m train cosine_answers", TESTS]
 
 
 def test_tests_asked_after_training_add_to_its_environment(clone: Path, ran: Path) -> None:
     make(clone, "-j2", "setup", "test")
-    assert ran.read_text().splitlines() == [f"{PIP}.", f"{PIP}.[dev]", TESTS]
+    assert asked(ran) == [f"{PIP}.", f"{PIP}.[dev]", TESTS]
     ran.unlink()
     (clone / "pyproject.toml").touch()
     make(clone, "test")
-    assert ran.read_text().splitlines() == [f"{PIP}.[dev]", TESTS]
+    assert asked(ran) == [f"{PIP}.[dev]", TESTS]
 
 
 @pytest.mark.parametrize(
