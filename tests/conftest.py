@@ -103,6 +103,21 @@ def experiment(tmp_path: Path) -> str:
     return str(write_experiment(tmp_path))
 
 
+@pytest.fixture
+def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a small cache in which the shipped experiments find their tables."""
+    import test_train_small_cache as small
+
+    from train.config.files import load_experiment
+
+    features = load_experiment("mlp_answers").config.features
+    monkeypatch.setattr(small, "IMAGE", features.image)
+    monkeypatch.setattr(small, "TEXT", features.text)
+    small.build_cache(tmp_path / "cache", small.small_dataset(), name=features.dataset)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def answering(libraries: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of answering_runs.py, which no test changes."""

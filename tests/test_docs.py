@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-import test_train_small_cache as small
 from click.testing import CliRunner
 from documents import (
     NOT_HERE,
@@ -29,7 +28,6 @@ from documents import (
 from PIL import Image
 
 from precompute.experiment import read_features
-from train.config.files import load_experiment
 
 # pages whose blocks without a mark have a test of their own
 ELSEWHERE = {
@@ -63,25 +61,14 @@ def test_every_block_is_of_a_kind_that_is_run() -> None:
 # ---------------------------------------------------------------- run as they are typed
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a small cache in which the shipped experiments find their tables."""
-    features = load_experiment("mlp_answers").config.features
-    monkeypatch.setattr(small, "IMAGE", features.image)
-    monkeypatch.setattr(small, "TEXT", features.text)
-    small.build_cache(tmp_path / "cache", small.small_dataset(), name=features.dataset)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_commands_over_a_cache_run(place: Path) -> None:
+def test_commands_over_a_cache_run(documented: Path) -> None:
     lines = [*python_lines(""), *python_lines("small")]
     told = {}
     for line in lines:
         trains = line.startswith("python -m train ") and "=" in line
         told[line] = typed(line, *(["baselines=off", "head.hidden=[16]"] if trains else [])).stdout
     assert len(told) > 10
-    assert (place / "runs" / "report.html").stat().st_size > 10_000
+    assert (documented / "runs" / "report.html").stat().st_size > 10_000
     [shown] = [text for line, text in told.items() if "--sort -metrics.test.accuracy" in line]
     assert "cosine_answers-" in shown
 

@@ -7,27 +7,15 @@ import re
 from pathlib import Path
 
 import pytest
-import test_train_small_cache as small
 from documents import blocks, typed
-
-from train.config.files import load_experiment
 
 LINES = [line for block in blocks("sh", "runs.md") for line in block.lines]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a small cache that the shipped experiments find their tables in."""
-    features = load_experiment("mlp_answers").config.features
-    monkeypatch.setattr(small, "IMAGE", features.image)
-    monkeypatch.setattr(small, "TEXT", features.text)
-    small.build_cache(tmp_path / "cache", small.small_dataset(), name=features.dataset)
-    monkeypatch.chdir(tmp_path)
+def test_the_tutorial_runs_as_it_is_typed(
+    documented: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))  # for what `work` starts
-    return tmp_path
-
-
-def test_the_tutorial_runs_as_it_is_typed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = {line: typed(line).stdout for line in LINES}
     assert len(printed) == len(LINES) > 15
 
@@ -43,7 +31,7 @@ def test_the_tutorial_runs_as_it_is_typed(folder: Path, capsys: pytest.CaptureFi
     assert "8 folders" in of("clean --older-than 2w --yes")
     assert of("GROUP BY status").split() == ["status", "n", "finished", "4"]
     assert of("rebuild").splitlines() == ["4 runs", "0 sweeps"]
-    with (folder / "runs.csv").open(newline="") as file:
+    with (documented / "runs.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 4
     [block] = blocks("python", "runs.md")
     exec(compile(block.text, "docs/runs.md", "exec"), {})

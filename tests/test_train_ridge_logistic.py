@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from sklearn.linear_model import LogisticRegression
 
 from train.engine.ridge import Column
-from train.ridge.command import METHODS, command
+from train.ridge.command import METHODS, command, fit_logistic
 from train.ridge.logistic import STRENGTHS, LogisticPath
 
 
@@ -73,7 +73,8 @@ def test_tables_are_ranked_by_logistic_regression(
 ) -> None:
     assert len(STRENGTHS) == 45
     some = STRENGTHS[4::8]  # the whole path is a minute of a busy core
-    monkeypatch.setattr("train.ridge.command.STRENGTHS", some)
+    # by the function: another test may have imported its module anew
+    monkeypatch.setitem(fit_logistic.__globals__, "STRENGTHS", some)
     monkeypatch.setitem(METHODS, "logistic", replace(METHODS["logistic"], strengths=some))
     line = ["features.dataset=tiny", "--cache", str(cache), "--method", "logistic"]
     done = CliRunner().invoke(command, [*line, "--json"], catch_exceptions=False)

@@ -231,29 +231,33 @@ def test_random_kills_lose_and_double_no_trial(
     assert counts.sweep_differing == ["tpe: trial 7"]
 
 
+def printed(cache: Path, runs: Path, *words: str) -> str:
+    """What a sweep that ends well prints."""
+    done = CliRunner().invoke(command, command_line(cache, runs, *words), catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
+
+
 def test_the_command_prints_a_table_or_one_object(
     cache: Path, experiment: str, tmp_path: Path
 ) -> None:
-    line = command_line(cache, tmp_path / "runs", experiment, "optimizer.lr=1e-4,1e-2")
-    done = CliRunner().invoke(command, line, catch_exceptions=False)
-    assert done.exit_code == 0
-    assert "best trials of 2 finished" in done.stdout
-    assert "importance of keys" in done.stdout
-    assert "needs 4 finished trials at least, found 2" in done.stdout
-    assert "winner: " in done.stdout
-    assert done.stdout.splitlines()[-1].startswith(f"sweep: {tmp_path}")
-    done = CliRunner().invoke(command, [*line, "--json"], catch_exceptions=False)
-    assert set(json.loads(done.stdout)) == {"sweep", "counts", "trials", "importance", "winners"}
+    words = (experiment, "optimizer.lr=1e-4,1e-2")
+    shown = printed(cache, tmp_path / "runs", *words)
+    assert "best trials of 2 finished" in shown
+    assert "importance of keys" in shown
+    assert "needs 4 finished trials at least, found 2" in shown
+    assert "winner: " in shown
+    assert shown.splitlines()[-1].startswith(f"sweep: {tmp_path}")
+    as_json = printed(cache, tmp_path / "runs", *words, "--json")
+    assert set(json.loads(as_json)) == {"sweep", "counts", "trials", "importance", "winners"}
 
 
 def test_without_a_finished_trial_there_is_no_winner(
     cache: Path, experiment: str, tmp_path: Path
 ) -> None:
-    line = command_line(cache, tmp_path / "runs", experiment, "optimizer.lr=1e37,1e38")
-    done = CliRunner().invoke(command, line, catch_exceptions=False)
-    assert done.exit_code == 0
-    assert "best trials of 2 diverged" in done.stdout
-    assert "no winner: no trial trained to the end" in done.stdout
+    shown = printed(cache, tmp_path / "runs", experiment, "optimizer.lr=1e37,1e38")
+    assert "best trials of 2 diverged" in shown
+    assert "no winner: no trial trained to the end" in shown
 
 
 def test_a_users_error_is_one_line_on_stderr(cache: Path, tmp_path: Path) -> None:

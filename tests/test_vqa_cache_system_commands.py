@@ -70,6 +70,12 @@ def failing(error: Exception) -> Callable[[], None]:
         (ConfigError(["a = 1: no", "b = 2: no"]), 1, "error: a = 1: no\nerror: b = 2: no\n"),
         (OSError(28, "No space left", "x"), 1, "error: x: No space left; rows are kept\n"),
         (OSError("truncated file\nmore"), 1, "error: truncated file; rows are kept\n"),
+        (MemoryError(), 1, "error: memory ended; rows are kept\n"),
+        (
+            RuntimeError("can't start new thread"),
+            1,
+            "error: memory ended (can't start new thread); rows are kept\n",
+        ),
         (Stopped("stopped by a signal"), 128 + signal.SIGTERM, "stopped by a signal; goes on\n"),
     ],
     ids=lambda value: type(value).__name__,

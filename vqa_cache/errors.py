@@ -56,8 +56,12 @@ _SHORTAGES = {
     errno.EAGAIN,
 }  # fmt: skip
 
+_NO_THREAD = "can't start new thread"  # Python's, where memory or the limit of processes ended
+
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether memory, file handles or disk ran out: that says nothing about the file that was being
-    read, which is then neither damaged nor unreadable."""
+    """Whether memory, threads, file handles or disk ran out: that says nothing about the file that
+    was being read, which is then neither damaged nor unreadable."""
+    if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+        return True
     return isinstance(error, MemoryError) or getattr(error, "errno", None) in _SHORTAGES

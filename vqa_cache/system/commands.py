@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from vqa_cache.errors import UserError
+from vqa_cache.errors import UserError, is_shortage
 from vqa_cache.system.lines import one_line
 from vqa_cache.system.signals import EXIT_STOPPED, Stopped
 
@@ -64,6 +64,8 @@ class _Border(click.Command):
             what = error.strerror or str(error).partition("\n")[0]  # h5py's have no strerror
             _fail("; ".join(filter(None, (where + what, self.kept))))
         except Exception as error:
+            if is_shortage(error):
+                _fail("; ".join(filter(None, (f"memory ended ({error})", self.kept))))
             if not isinstance(error, (UserError, *self.errors)):
                 raise
             _fail(str(error))
