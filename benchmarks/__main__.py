@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import click
 
+from vqa_cache.system.commands import Group
+
 
 class Benchmark(NamedTuple):
     """One benchmark.
@@ -128,7 +130,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 }
 
 
-class Benchmarks(click.Group):
+class Benchmarks(Group):
     """Lists benchmarks without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -148,7 +150,7 @@ class Benchmarks(click.Group):
             )
 
 
-@click.command(cls=Benchmarks, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Benchmarks)
 def main() -> None:
     """Measure. Every figure compares things that alternate in one run; stdout gets the figures,
     with --json as one object, and stderr a line when something else is measured. What fails or is

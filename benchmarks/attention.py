@@ -42,6 +42,7 @@ from train.inputs.specification import Grid, Vector, Words
 from train.losses.cross_entropy import CrossEntropy
 from train.questions.word_lstm import WordLstm
 from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.commands import Command
 from vqa_cache.system.device import CPU
 
 GRID = Grid(7, 7, 1280)
@@ -155,7 +156,7 @@ def measured(head: str, images: int, steps: int, rounds: int) -> dict[str, float
     }
 
 
-@click.command("attention", help=__doc__)
+@click.command("attention", cls=Command, help=__doc__)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--steps", default=4, show_default=True, help="Batches in a turn.")
 @click.option("--images", default=2_000, show_default=True, help="Rows of the grid in memory.")

@@ -52,6 +52,7 @@ from train.loop.fit import Training
 from train.loop.layout import METRICS
 from vqa_cache.spec import Modality, parse_spec
 from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.commands import Command
 from vqa_cache.system.device import CPU
 
 DATASET = "easy_vqa"
@@ -62,7 +63,7 @@ HEAD = ("head.hidden=[512]", "head.dropout=0.5", "head.batch_norm=false", "optim
 ENOUGH_EPOCHS = 10_000  # so that no measurement reaches the end of a training
 
 
-@click.command("cached_vs_uncached", help=__doc__)
+@click.command("cached_vs_uncached", cls=Command, help=__doc__)
 @click.option("--image", default=IMAGE, show_default=True, help="Image encoder.")
 @click.option("--text", default=TEXT, show_default=True, help="Question encoder.")
 @click.option("--limit", type=click.IntRange(min=1), help="Examples a split; by default all.")

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from benchmarks.measuring.report import json_option, reported
 from train.evaluation.controls import partners, visual_gain
 from train.metrics.clustered import clustered_interval, seeded_interval
+from vqa_cache.system.commands import Command
 
 REPETITIONS, IMAGES = 2_000, (50, 300, 1_500)
 COLOURS = np.array([0.4, 0.3, 0.2, 0.1])  # how frequent
@@ -34,7 +35,7 @@ _ASKED_ONCE = 0.05  # share of questions whose text nobody else asks
 Whole = npt.NDArray[np.int64]
 
 
-@click.command("coverage", help=__doc__)
+@click.command("coverage", cls=Command, help=__doc__)
 @click.option("--repetitions", default=REPETITIONS, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=0, show_default=True)
 @json_option

@@ -51,6 +51,7 @@ from train.inputs.device import environment
 from train.inputs.order import By, SampleOrder
 from train.losses.cross_entropy import CrossEntropy
 from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.commands import Command
 from vqa_cache.system.device import CPU
 
 VQA2 = Counts(82_783, 150_000, 443_757, 1_000, 768, 768)
@@ -222,7 +223,7 @@ def in_another_order(model: Any) -> None:
     model.fusion.register_forward_hook(lambda module, given, fused: fused[:, order])
 
 
-@click.command("fewer", help=__doc__)
+@click.command("fewer", cls=Command, help=__doc__)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--steps", default=4, show_default=True, help="Batches in a turn.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32")

@@ -48,6 +48,7 @@ from train.inputs.large.blocks import BLOCK_SIZES, BlockSizes
 from train.inputs.load import TrainingData
 from train.loop.fit import Watch, fit
 from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.commands import Command
 from vqa_cache.system.device import CPU
 
 FEATURES = (*SCALE_FEATURES, f"features.dataset={DATASET}", "train.snapshot_every=0")
@@ -59,7 +60,7 @@ SMALL_BATCH_SIZE = 60  # SMALL's share of BATCH_SIZE
 SMALL_EPOCHS = 5
 
 
-@click.command("flat", help=__doc__)
+@click.command("flat", cls=Command, help=__doc__)
 @click.option("--cache", type=click.Path(path_type=Path), help="Keep the large cache here.")
 @click.option("--rounds", default=3, show_default=True, help="Epochs over the large table.")
 @click.option("--seeds", default=5, show_default=True, help="Pairs of trainings compared.")

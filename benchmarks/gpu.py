@@ -40,6 +40,7 @@ from train.lanes.optimizer import LaneAdamW
 from train.lanes.stack import LaneModel
 from train.lanes.step import LaneStep
 from train.losses.cross_entropy import CrossEntropy
+from vqa_cache.system.commands import Command
 from vqa_cache.system.device import choose_device
 
 RESULTS = Path(__file__).parent / "results"
@@ -72,7 +73,7 @@ class Work:
     sweep_hidden: int = 512
 
 
-@click.command("gpu")
+@click.command("gpu", cls=Command)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of results.")
 @click.option("--sweep-batch", default=Work.sweep_batch, show_default=True)
 @click.option("--lanes", default=Work.lanes, show_default=True, help="Trials that share a pass.")

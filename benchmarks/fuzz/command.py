@@ -25,11 +25,12 @@ import click
 from benchmarks.fuzz.targets import TARGETS
 from benchmarks.fuzz.watching import Crash, run_inputs
 from benchmarks.measuring.report import json_option, reported
+from vqa_cache.system.commands import Command
 
 _TOLD = 10
 
 
-@click.command("fuzz", help=__doc__)
+@click.command("fuzz", cls=Command, help=__doc__)
 @click.option("--inputs", default=100_000, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=0, show_default=True)
 @click.option("--target", "targets", multiple=True, type=click.Choice(list(TARGETS)))

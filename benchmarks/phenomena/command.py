@@ -54,6 +54,7 @@ from train.inputs.load import JoinedData, join_data
 from train.loop.fit import Watch, fit
 from vqa_cache.cache import Cache
 from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.commands import Command
 
 PARTS = ("phenomena", "cosine_minus_mlp", "ablation")
 ARMS = {**SHAPES_ARMS, **EASY_ARMS, **ABLATION}
@@ -112,7 +113,7 @@ def every(joined: JoinedData, keep: int) -> JoinedData:
     return replace(joined, splits={**joined.splits, "train": train.only(chosen)})
 
 
-@click.command("phenomena", help=__doc__)
+@click.command("phenomena", cls=Command, help=__doc__)
 @click.option("--images", default=MAKING.images, show_default=True)
 @click.option("--questions", default=MAKING.questions, show_default=True)
 @click.option("--seeds", default=SEEDS, show_default=True)

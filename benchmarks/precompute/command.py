@@ -50,6 +50,7 @@ from precompute.torchvision_operators import declare_missing_operators
 from precompute.versions import library_versions
 from train.inputs.device import environment
 from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.commands import Command
 from vqa_cache.system.device import CPU
 
 # what measures, and the keys that it measures together
@@ -68,7 +69,7 @@ IMPORTS = {  # side -> what it imports
 }
 
 
-@click.command("precompute", help=__doc__)
+@click.command("precompute", cls=Command, help=__doc__)
 @click.option(
     "--only",
     multiple=True,

@@ -31,6 +31,7 @@ from benchmarks.inputs.caches import make_shapes, run_stage_1
 from benchmarks.measuring.report import Report, json_option, reported
 from benchmarks.resume.runs import RunCampaign, RunCounts, disturb_runs
 from benchmarks.resume.sweeps import SWEEPS, SweepCounts, disturb_sweeps, sweep_campaign
+from vqa_cache.system.commands import Command
 from vqa_cache.system.signals import EXIT_STOPPED
 
 IMAGE = "timm:resnet18:random=0:tap=layer1"
@@ -45,7 +46,7 @@ FEATURES = ("features.dataset=shapes", f"features.image={IMAGE}")
 SHORT = (*FEATURES, "train.batch_size=64", f"train.epochs={EPOCHS}")
 
 
-@click.command("resume", help=__doc__)
+@click.command("resume", cls=Command, help=__doc__)
 @click.option("--kills", default=210, show_default=True, help="Of trainings, at least.")
 @click.option("--sigterms", default=21, show_default=True, help="Of trainings, at least.")
 @click.option("--sweep-kills", default=50, show_default=True, help="Of sweeps, at least.")

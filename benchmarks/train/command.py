@@ -53,6 +53,7 @@ from benchmarks.train.loops import against_journal, against_tensor_dataset
 from benchmarks.train.shares import shares
 from train.inputs.device import environment
 from vqa_cache.system.allocator import keep_freed_memory
+from vqa_cache.system.commands import Command
 from vqa_cache.system.device import CPU
 
 AGAINST_LIMIT = (
@@ -65,7 +66,7 @@ AGAINST_LIMIT = (
 PARTS = ("steps", "flat", "sweep")
 
 
-@click.command("train", help=__doc__)
+@click.command("train", cls=Command, help=__doc__)
 @click.option("--cache", type=click.Path(path_type=Path), help="A scale cache; made if left out.")
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--compile/--no-compile", "compiled", default=True, help="Try torch.compile too.")

@@ -83,3 +83,5 @@ class Command(_Border):
 
 class Group(_Border, click.Group):
     """A command with commands below it, whose errors end here, too."""
+
+    command_class = Command
