@@ -84,7 +84,7 @@ bench: $(STAMP)  ## the short benchmarks: python -m benchmarks lists all
 	$(PY) -m benchmarks gpu
 
 test: $(DEV)  ## install what is needed and run the tests
-	$(PY) -m pytest -n 2 --dist loadscope
+	@PYTHONDONTWRITEBYTECODE=; export PYTHONDONTWRITEBYTECODE; set -x; $(PY) -m pytest -n 2 --dist loadscope
 
 check: $(DEV)  ## format, lint and types
 	$(VENV)/bin/ruff format --check .

@@ -58,16 +58,3 @@ def test_small_windows_are_the_same_shares_as_large_ones(monkeypatch: pytest.Mon
     real = BlockSizes()
     share = flat.VQA2_FLAT.table_bytes / real.window
     assert flat.SMALL.table_bytes / windows.window == pytest.approx(share, rel=1e-3)
-
-
-def test_a_process_that_fails_ends_the_benchmark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(flat, "RESIDENT_EXAMPLES", 2_000)
-    monkeypatch.setattr(flat, "VQA2_FLAT", SMALL)
-    cache = make_flat_cache(tmp_path / "cache", SMALL)
-    next(cache.path.glob("tables/text/*/*/*/shards/*")).unlink()
-    line = ["flat", "--cache", str(cache.path), "--examples", "2000", "--rounds", "1"]
-    done = CliRunner().invoke(main, line)
-    assert done.exit_code == 1
-    assert "a training process ended with exit code 1" in done.output

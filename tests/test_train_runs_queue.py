@@ -253,9 +253,12 @@ def test_a_job_that_cannot_start_is_recorded(tmp_path: Path) -> None:
     assert worker.failed[0].startswith("job 1: train a seed=1: cannot be started")
 
 
-def test_sigterm_hands_the_job_back_and_ends_the_training(tmp_path: Path, cache: Path) -> None:
+def test_a_waiting_worker_hands_its_job_back_at_sigterm(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    worker = work(tmp_path, "--wait")  # for what comes later
+    time.sleep(0.5)
+    assert worker.poll() is None
     enqueue(tmp_path, cache, LONG)
-    worker = work(tmp_path)
     until(lambda: training(tmp_path))
     [child] = children(worker.pid)
     worker.send_signal(signal.SIGTERM)
@@ -303,18 +306,6 @@ def test_a_worker_that_lost_its_lease_lets_go(tmp_path: Path, cache: Path) -> No
     assert said[1:] == ["job 1: another worker has it, this one let go"]
     [job] = jobs_of(tmp_path)
     assert (job["status"], job["worker"]) == ("running", "another")
-
-
-def test_a_waiting_worker_takes_what_comes_later(tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    worker = work(tmp_path, "--wait")
-    time.sleep(0.5)
-    assert worker.poll() is None
-    enqueue(tmp_path, cache, "train.epochs=1")
-    until(lambda: jobs_of(tmp_path)[0]["status"] == "done")
-    worker.send_signal(signal.SIGTERM)
-    worker.communicate(timeout=30)
-    assert worker.returncode == 143
 
 
 def test_the_last_line_of_a_log(tmp_path: Path) -> None:

@@ -329,24 +329,20 @@ def run_python(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_step_engine_imports_with_torch_alone() -> None:
+def test_imports_bring_what_they_need_alone() -> None:
+    """The package nothing heavy, the step engine torch alone, the trainer no encoder's library."""
     code = (
-        "import sys, train.engine.step, train.heads.mlp, train.heads.cosine, train.fusion.concat\n"
-        "import train.losses.cross_entropy, train.metrics.classification\n"
-        "print([m for m in ('pydantic', 'pandas', 'optuna', 'h5py', 'zarr') if m in sys.modules])"
+        "import sys\n"
+        "def told(*names): print([name for name in names if name in sys.modules])\n"
+        "import train\n"
+        "told('torch', 'numpy', 'pydantic', 'vqa_cache', 'rich')\n"
+        "import train.engine.step, train.heads.mlp, train.heads.cosine, train.fusion.concat\n"
+        "import train.losses.cross_entropy, train.metrics.classification, train.lanes.step\n"
+        "told('pydantic', 'pandas', 'optuna', 'h5py', 'zarr', 'train.config.schema')\n"
+        "import train.trainer\n"
+        "told('transformers', 'timm', 'open_clip', 'torchvision', 'PIL', 'matplotlib')\n"
     )
-    assert run_python(code) == "[]"
-
-
-def test_package_imports_nothing_heavy() -> None:
-    heavy = "('torch', 'numpy', 'pydantic', 'vqa_cache', 'rich')"
-    assert run_python(f"import sys, train; print([m for m in {heavy} if m in sys.modules])") == "[]"
-
-
-def test_trainer_loads_no_encoder_library() -> None:
-    heavy = "('transformers', 'timm', 'open_clip', 'torchvision', 'PIL', 'matplotlib')"
-    code = f"import sys, train.trainer; print([m for m in {heavy} if m in sys.modules])"
-    assert run_python(code) == "[]"
+    assert run_python(code).splitlines() == ["[]"] * 3
 
 
 # ---------------------------------------------------------------- dropout

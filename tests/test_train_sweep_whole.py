@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -262,14 +261,8 @@ def test_without_a_finished_trial_there_is_no_winner(
 
 def test_a_users_error_is_one_line_on_stderr(cache: Path, tmp_path: Path) -> None:
     line = command_line(cache, tmp_path / "runs", "mlp_answers", "optimizer.lr=log:0:1")
-    done = subprocess.run(
-        [sys.executable, "-m", "train.sweep", *line],
-        cwd=ROOT,
-        env={**os.environ},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
+    done = CliRunner().invoke(command, line)
+    assert done.exit_code == 1
     assert done.stderr.strip() == (
         "error: optimizer.lr=log:0:1: a log range cannot reach zero; expected a low end over 0"
     )

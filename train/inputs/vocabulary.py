@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +82,9 @@ def count_answers(
 
 def plurals_in(counts: Counter[str], kept_apart: Collection[str]) -> dict[str, str]:
     """Answers that are counted as their singular or plural -> that one (`data.answers`)."""
-    import inflect
+    # with checks of every argument's type, compiled while it is imported, it takes four seconds
+    with patch("typeguard.typechecked", lambda function: function):
+        import inflect
 
     engine = inflect.engine()
 
