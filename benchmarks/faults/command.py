@@ -70,6 +70,7 @@ Case = TypeVar("Case")
 Result = TypeVar("Result")
 _TINY = Sizes({"train": 300, "val": 60}, {"train": 4000, "val": 500}, 400, 50, 6, 10)
 _LINES = 30  # of findings
+_ROUNDS = 6  # of kills, until every operation was hit often enough
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Counts:
 
     kills: int = 720
     ray_kills: int = 50
-    power_losses: int = 3_000
+    power_losses: int = 3_200
     failures: int = 120
     source_changes: int = 30
     corruptions: int = 1_050
@@ -146,8 +147,12 @@ def _counted(findings: list[Finding]) -> Callable[[str], int]:
 
 def try_kills(campaign: Campaign, scenarios: list[Scenario]) -> Figures:
     """SIGKILLs at every operation and at random moments."""
-    planned = kills.schedule(scenarios, campaign.counts.kills, campaign.draw("kills"))
-    done = campaign.each(lambda one: kills.kill(campaign.ground, one), planned)
+    draw, done = campaign.draw("kills"), list[kills.Killed]()
+    planned = kills.schedule(scenarios, campaign.counts.kills, draw)
+    for _ in range(_ROUNDS):
+        done += campaign.each(lambda one: kills.kill(campaign.ground, one), planned)
+        if not (planned := kills.hit_too_seldom(scenarios, done, draw)):
+            break
     campaign.found(finding for one in done for finding in one.findings)
     hit = kills.operation_counts(done)
     return {

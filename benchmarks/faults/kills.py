@@ -46,10 +46,7 @@ class Killed:
 def schedule(scenarios: Sequence[Scenario], kills: int, draw: random.Random) -> list[Kill]:
     """So many kills: every kind of operation `_EACH` times, then every operation in turn as long as
     two thirds last, then random moments."""
-    places: dict[str, list[tuple[Scenario, int]]] = {}
-    for scenario in scenarios:
-        for number, operation in enumerate(scenario.operations):
-            places.setdefault(operation, []).append((scenario, number))
+    places = _places(scenarios)
     chosen: list[tuple[Scenario, int]] = []
     for found in places.values():
         draw.shuffle(found)
@@ -62,6 +59,30 @@ def schedule(scenarios: Sequence[Scenario], kills: int, draw: random.Random) -> 
         planned.append(Kill(draw.choice(scenarios), None, draw.random()))
     draw.shuffle(planned)
     return planned[:kills]  # few: not every kind
+
+
+def hit_too_seldom(
+    scenarios: Sequence[Scenario], killed: Sequence[Killed], draw: random.Random
+) -> list[Kill]:
+    """Kills for those operations that fewer than `_EACH` counted ones hit: some fall behind the
+    last commit, and threads change places."""
+    places, planned = _places(scenarios), []
+    for operation, count in operation_counts(killed).items():
+        planned += [
+            Kill(*draw.choice(places[operation]), 0.0)
+            for _ in range(_EACH - count)
+            if operation in places
+        ]
+    return planned
+
+
+def _places(scenarios: Sequence[Scenario]) -> dict[str, list[tuple[Scenario, int]]]:
+    """Kind of operation -> where it is."""
+    places: dict[str, list[tuple[Scenario, int]]] = {}
+    for scenario in scenarios:
+        for number, operation in enumerate(scenario.operations):
+            places.setdefault(operation, []).append((scenario, number))
+    return places
 
 
 def kill(ground: Ground, one: Kill) -> Killed:

@@ -21,6 +21,7 @@ from train.inputs.positions import PositionTable, ranges, row_spans
 from train.inputs.question_words import QuestionWords
 from train.inputs.resident import ItemRows, ResidentTable, residence
 from train.inputs.specification import Grid, Specification, Tokens, Vector, Words
+from vqa_cache.system.allocator import in_large_pages
 from vqa_cache.system.device import CPU
 from vqa_cache.table import Table
 
@@ -164,7 +165,7 @@ def _hold_positions(
     rows = ranges(first[in_training], count[in_training]).numpy()
     normaliser = _fitted(config, source, rows, width)
     tokens = replace(tokens, d=normaliser.gives(width))
-    values = torch.empty((len(source), tokens.d), dtype=compute_type, device=home)
+    values = in_large_pages(torch.empty((len(source), tokens.d), dtype=compute_type, device=home))
     for start in range(0, len(source), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         values[chunk] = normaliser(source[chunk].float())

@@ -16,6 +16,7 @@ from train.inputs.large.blocks import Blocks, Windows
 from train.inputs.large.read_ahead import ReadAhead
 from train.inputs.normaliser import Normaliser, Rows, Source, chunks_of
 from train.inputs.specification import Grid, Input, Vector
+from vqa_cache.system.allocator import in_large_pages
 from vqa_cache.system.device import CPU
 from vqa_cache.system.memory import available_memory
 
@@ -103,7 +104,9 @@ class ResidentTable:
         )
 
     def _read(self, flat: Source, used: Rows) -> torch.Tensor:
-        values = torch.empty((len(used), self.width), dtype=self.compute_type, device=self.home)
+        values = in_large_pages(
+            torch.empty((len(used), self.width), dtype=self.compute_type, device=self.home)
+        )
         start = 0
         for chunk in chunks_of(flat, used):
             values[start : start + len(chunk)] = self._normalised(chunk)
