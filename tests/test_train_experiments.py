@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from benchmarks.systems import counted
 from train.__main__ import command
-from train.config.catalogue import CATALOGUE, as_markdown, catalogue
+from train.config.catalogue import CATALOGUE, as_markdown, catalogue, read_figures
 from train.config.faithful import MISTAKES
 from train.config.files import load_experiment, show
 from vqa_cache.experiments import EXPERIMENTS, experiment_files, read_experiment
@@ -132,9 +132,23 @@ def test_what_show_prints_is_the_experiment_itself(name: str, tmp_path: object) 
 
 
 def test_the_page_of_all_experiments_is_current() -> None:
-    assert CATALOGUE.read_text() == as_markdown(catalogue()), (
+    assert CATALOGUE.read_text() == as_markdown(catalogue(), read_figures()), (
         "python -m train --list --markdown > train/experiments/README.md"
     )
+
+
+def test_the_page_shows_what_was_measured_of_every_published_system_and_how() -> None:
+    """The figures are a benchmark's own output, which names the data and the machine."""
+    figures, page = read_figures(), CATALOGUE.read_text()
+    assert (figures["systems"], figures["ran"], figures["failed"]) == (45, 45, 0)
+    assert set(figures["accuracy"]) == set(PUBLISHED)
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    for name, one in figures["accuracy"].items():
+        assert rows[name].split("|")[-2].strip() == f"{one['accuracy']:.4f}", name
+        assert (one["split"], one["n"]) == ("test", figures["made"]["questions"] // 10), name
+    for what in ("cpu", "python", "torch"):
+        assert figures["environment"][what] in page
+    assert figures["parameters"] == counted()
 
 
 def test_the_list_for_people_shows_fidelity_and_what_was_published() -> None:

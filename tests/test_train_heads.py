@@ -21,6 +21,7 @@ from train.losses.cross_entropy import CrossEntropy
 OPTIONS: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [8]},
     "cosine": {"hidden": [8]},
+    "type_gate": {"hidden": [8]},
     "sequence": {"layers": [8, "batch_norm", "tanh"]},
 }
 
@@ -30,6 +31,8 @@ def build(name: str, in_features: int = 5, answers: int = 4) -> torch.nn.Module:
     given: list[Any] = [in_features, answers]
     if takes(factory, "answer_vectors"):
         given.append(torch.randn(answers, 7))
+    if takes(factory, "answer_types"):
+        given.append(torch.arange(answers) % 2)
     return factory(*given, **OPTIONS.get(name, {}))
 
 
@@ -47,7 +50,7 @@ def test_head_gives_a_logit_per_answer_and_every_weight_a_gradient(name: str) ->
 @pytest.mark.parametrize(
     ("lookup", "kind", "known"),
     [
-        (families.HEAD.find, "head", "cosine, linear, mlp, sequence"),
+        (families.HEAD.find, "head", "cosine, linear, mlp, sequence, type_gate"),
         (families.FUSION.find, "fusion", "concat, gmu, low_rank, product, sum"),
     ],
 )

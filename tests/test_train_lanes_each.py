@@ -45,9 +45,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sum": {"dim": 4},
     "mlp": {"hidden": [5]},
     "cosine": {"hidden": [5]},
+    "type_gate": {"hidden": [5]},
     "sequence": {"layers": [6, "tanh", "batch_norm", "maxout=2"]},
 }
-ALIKE = {"concat", "product", "sum", "gmu", "linear", "mlp", "cosine", "sequence"}
+ALIKE = {"concat", "product", "sum", "gmu", "linear", "mlp", "cosine", "sequence",
+         "type_gate"}  # fmt: skip
 CASES = [(family, name) for family, names in (
     ("question", QUESTIONS), ("attention", ATTENTIONS), ("fusion", FUSIONS), ("head", HEADS)
 ) for name in names]  # fmt: skip
@@ -121,6 +123,8 @@ def build(family: str, name: str, lane: Lane) -> Whole:
     given: list[Any] = [fusion.out_features, ANSWERS]
     if takes(families.HEAD.find(head), "answer_vectors"):
         given.append(torch.randn(ANSWERS, 4, generator=torch.Generator().manual_seed(5)))
+    if takes(families.HEAD.find(head), "answer_types"):
+        given.append(torch.arange(ANSWERS) % 3)
     return Whole(fusion, make("head", head, lane, *given), **branches)
 
 

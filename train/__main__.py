@@ -67,13 +67,13 @@ def command(
 
 def list_experiments(as_json: bool, markdown: bool) -> None:
     """The experiments: for people with what they are, as JSON with all that documents them."""
-    from train.config.catalogue import as_lines, as_markdown, catalogue
+    from train.config.catalogue import as_lines, as_markdown, catalogue, read_figures
 
     entries = catalogue()
     if as_json:
         click.echo(json.dumps(entries))
     elif markdown:
-        click.echo(as_markdown(entries), nl=False)
+        click.echo(as_markdown(entries, read_figures()), nl=False)
     else:
         click.echo("\n".join(as_lines(entries)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from vqa_cache.experiments import EXPERIMENTS, describe, experiment_files
 
 Entry = Mapping[str, Any]
 CATALOGUE = EXPERIMENTS / "README.md"
+FIGURES = EXPERIMENTS / "journals" / "figures.json"  # what `benchmarks systems --json` printed
 _BEGINNING = """# Experiments
 
 Made by `python -m train --list --markdown`. One file an experiment; `python -m train --show NAME`
@@ -21,7 +23,16 @@ prints one with all that it extends.
 mode; `proxy` where a part is not the published one; a file's `why` says what differs. *Published*:
 accuracy, on what, of how many questions where that is known.
 """
-_HEAD = "| name | what it is | fidelity | published |\n|---|---|---|---|"
+_MEASURED = """
+*Ours `ON=shapes`*: accuracy on the {split} split ({n:,} questions) of `shapes` with {images:,}
+images and {questions:,} questions, over the encoders that stand in there, after one epoch of one
+seed: a proof that the system runs through both stages, no comparison. An epoch is two steps where a
+batch holds 5,000, and hundreds where it holds 25. `journals/figures.json` is what
+`python -m benchmarks systems --json` printed on {cpu} ({threads} thread), Python {python}, torch
+{torch}.
+"""
+_COLUMNS = ("name", "what it is", "fidelity", "published")
+_OURS = "ours `ON=shapes`"
 
 
 def catalogue() -> dict[str, Entry]:
@@ -60,17 +71,32 @@ def as_lines(entries: Mapping[str, Entry]) -> list[str]:
     ]
 
 
-def as_markdown(entries: Mapping[str, Entry]) -> str:
-    """The catalogue as a page: a table for each folder."""
-    parts = [_BEGINNING]
+def read_figures() -> dict[str, Any]:
+    """What `python -m benchmarks systems --json` found, as it is kept beside the experiments."""
+    found: dict[str, Any] = json.loads(FIGURES.read_text(encoding="utf-8"))
+    return found
+
+
+def as_markdown(entries: Mapping[str, Entry], figures: Mapping[str, Any]) -> str:
+    """The catalogue as a page: a table for each folder, with a column of the figures where they
+    tell of its experiments."""
+    ours = figures["accuracy"]
+    [(split, n)] = {(one["split"], one["n"]) for one in ours.values()}
+    parts = [
+        _BEGINNING,
+        _MEASURED.format(split=split, n=n, **figures["made"], **figures["environment"]).lstrip(),
+    ]
     for group in dict.fromkeys(entry["group"] for entry in entries.values()):
-        rows = [
-            f"| `{name}` | {entry['what']} | {entry['fidelity'] or ''} "
-            f"| {_published(entry['published'])} |"
-            for name, entry in entries.items()
-            if entry["group"] == group
-        ]
-        parts.append("\n".join([f"## {group}", "", _HEAD, *rows, ""]))
+        members = {name: entry for name, entry in entries.items() if entry["group"] == group}
+        columns = [*_COLUMNS, *([_OURS] if members.keys() & ours.keys() else [])]
+        rows = [columns, ["---"] * len(columns)]
+        for name, entry in members.items():
+            row = [f"`{name}`", entry["what"], entry["fidelity"] or ""]
+            row += [_published(entry["published"])]
+            row += [f"{ours[name]['accuracy']:.4f}" if name in ours else ""]
+            rows.append(row[: len(columns)])
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        parts.append("\n".join([f"## {group}", "", *lines, ""]))
     return "\n".join(parts)
 
 

@@ -29,7 +29,8 @@ from train.inputs.specification import Grid, Input, Specification, Tokens, Vecto
 def build_model(config: Config, data: TrainingData, inputs: Iterable[str]) -> AnswerModel:
     """A model over some of the inputs, on the device of the data. Raises as `make_model` does."""
     given = {name: data.tables[name].specification for name in inputs}
-    model = make_model(config, given, len(data.vocabulary), data.answer_vectors)
+    answers = len(data.vocabulary)
+    model = make_model(config, given, answers, data.answer_vectors, answer_types(data))
     return model.to(data.device)
 
 
@@ -38,6 +39,7 @@ def make_model(
     given: Mapping[str, Specification],
     answers: int,
     answer_vectors: torch.Tensor | None = None,
+    types: torch.Tensor | None = None,
 ) -> AnswerModel:
     """Question branch, attention, fusion and head, with weights drawn from the seed on the CPU, the
     same for every device.
@@ -46,6 +48,7 @@ def make_model(
         given: name of an input -> what a batch of it is.
         answers: how many there are to choose from.
         answer_vectors: float32 [answers, width] for a head that takes them.
+        types: int64 [answers], of a head that takes `answer_types`.
 
     Raises:
         TrainError: a bad option.
@@ -53,10 +56,10 @@ def make_model(
     torch.manual_seed(derive_seed(config.seed, "weights"))
     branches, sizes = _branches(config, given)
     join = make(families.FUSION, config.fusion, sizes)
-    arguments: list[Any] = [join.out_features, answers]
-    if takes(families.HEAD.find(config.head.name), "answer_vectors"):
-        arguments.append(answer_vectors)
-    head = make(families.HEAD, config.head, *arguments)
+    kind = families.HEAD.find(config.head.name)
+    asked = {"answer_vectors": answer_vectors, "answer_types": types}
+    further = [value for name, value in asked.items() if takes(kind, name)]
+    head = make(families.HEAD, config.head, join.out_features, answers, *further)
     model = AnswerModel(join, head, **branches)
     if bound := config.train.uniform_init:
         with torch.no_grad():
@@ -145,10 +148,10 @@ def build_clipping(config: Config) -> Clipping:
 
 
 def build_loss(config: Config, data: TrainingData) -> nn.Module:
-    """The loss, given the counts of the training part's answers where it takes them."""
-    given: list[Any] = []
-    if takes(families.LOSS.find(config.loss.name), "class_counts"):
-        given.append(class_counts(data))
+    """The loss, given the counts and types of the training part's answers where it takes them."""
+    kind = families.LOSS.find(config.loss.name)
+    asked = {"class_counts": class_counts, "answer_types": answer_types}
+    given = [of(data) for name, of in asked.items() if takes(kind, name)]
     loss = cast(nn.Module, make(families.LOSS, config.loss, *given))
     return loss.to(data.device)
 
@@ -179,6 +182,13 @@ def class_counts(data: TrainingData) -> torch.Tensor:
     """How often the training part has each answer of the vocabulary, int64 [answers]."""
     truth = data.parts["train"].truth[trainable(data)]
     return torch.bincount(truth, minlength=len(data.vocabulary))
+
+
+def answer_types(data: TrainingData) -> torch.Tensor | None:
+    """The number of each answer's type, int64 [answers]; None where none was asked for."""
+    types = data.vocabulary.types
+    numbers = {name: number for number, name in enumerate(sorted(set(types)))}
+    return torch.tensor([numbers[name] for name in types]) if types else None
 
 
 def check_batch_norm(model: nn.Module, smallest: int) -> None:
@@ -231,6 +241,7 @@ def describe_model(config: Config, data: TrainingData, inputs: Iterable[str]) ->
         "answers": list(data.vocabulary.answers),
         "answers_normalised": data.vocabulary.normalised,
         "answers_merged": dict(data.vocabulary.merged),
+        "answer_types": list(data.vocabulary.types),
         **words,
     }
 

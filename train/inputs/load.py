@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from train.components import families
+from train.components.lookup import takes
 from train.config.precisions import COMPUTE_TYPES, Precision
 from train.config.schema import Config, Experiment, reads_words
 from train.errors import TrainError
@@ -44,6 +46,7 @@ from train.inputs.vocabulary import (
     plurals_in,
     read_vocabulary,
     spelt_apart,
+    typed,
 )
 from vqa_cache.cache import Cache
 from vqa_cache.remedy import completed
@@ -151,7 +154,7 @@ def join_data(experiment: Experiment, cache: Cache) -> JoinedData:
     if reads_words(config):
         joined, words = read_words(joined, config)
         notes += words.notes
-    vocabulary = _vocabulary(joined["train"], config)
+    vocabulary = _with_types(_vocabulary(joined["train"], config), joined["train"], config)
     answer_table = find_answer_table(cache, config, command)
     images = config.features.images
     digests = {
@@ -283,6 +286,26 @@ def _vocabulary(train: Joined, config: Config) -> Vocabulary:
     if answers.vocabulary == "all":
         given["k"] = len(counts)
     return most_frequent(counts, merged=merged, min_count=answers.min_count, **given)
+
+
+def _with_types(vocabulary: Vocabulary, train: Joined, config: Config) -> Vocabulary:
+    """The vocabulary, with the types of its answers where a component takes them."""
+    asking = [
+        f"{family.kind} {chosen.name!r}"
+        for family, chosen in ((families.HEAD, config.head), (families.LOSS, config.loss))
+        if takes(family.find(chosen.name), "answer_types")
+    ]
+    if not asking:
+        return vocabulary
+    split = train.split
+    truth = vocabulary.truths(train.answer, split.answer_texts)
+    try:
+        return typed(vocabulary, truth, split.answer_type[train.kept], split.answer_types)
+    except TrainError as error:
+        raise TrainError(
+            f"{' and '.join(asking)}: the types of answers are read from train, and of "
+            f"{split.name} {error}; choose another, or give the data set's questions an answer_type"
+        ) from None
 
 
 def _with_vocabulary(digest: str, vocabulary: Vocabulary) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from train.errors import TrainError
 from vqa_cache.keys import nfc
 
 OTHER = "other"
+UNTYPED = ""  # the type of answers that no example of train says one of
 Other = Literal["wrong", "class", "drop"]
 Codes = npt.NDArray[np.int64]
 
@@ -36,12 +37,14 @@ class Vocabulary:
         other: what a truth outside means: "wrong" (never right), "class" (the class "other" is
             its truth) or "drop" (left out).
         merged: answers that are counted as another -> that one.
+        types: the type of each answer by name, see `typed`; empty where nothing asks for them.
     """
 
     answers: tuple[str, ...]
     normalised: bool = False
     other: Other = "wrong"
     merged: Mapping[str, str] = field(default_factory=dict)
+    types: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -165,6 +168,35 @@ def _vocabulary(
     if other == "class" and OTHER not in answers:
         answers.append(OTHER)
     return Vocabulary(tuple(answers), normalised, other, merged or {})
+
+
+def typed(
+    vocabulary: Vocabulary, truth: Codes, answer_type: npt.NDArray[np.int32], names: Sequence[str]
+) -> Vocabulary:
+    """The vocabulary with the type of each answer: the one that most examples of train have whose
+    truth it is, of equals the first by name; `UNTYPED` where no example says one.
+
+    Args:
+        truth: int64 [n], of the training part.
+        answer_type: int32 [n] into `names`, -1 = none.
+
+    Raises:
+        TrainError: no example says a type.
+    """
+    usable = (truth >= 0) & (truth < len(vocabulary)) & (answer_type >= 0)
+    if not usable.any():
+        raise TrainError(
+            f"none of {len(truth):,} training examples has both an answer of the vocabulary and an "
+            "answer type"
+        )
+    order = np.argsort(names)
+    place = np.argsort(order)[answer_type[usable]]
+    size = len(vocabulary) * len(names)
+    counts = np.bincount(truth[usable] * len(names) + place, minlength=size)
+    counts = counts.reshape(len(vocabulary), len(names))
+    most, seen = order[counts.argmax(axis=1)].tolist(), (counts.sum(axis=1) > 0).tolist()
+    found = [names[kind] if told else UNTYPED for kind, told in zip(most, seen, strict=True)]
+    return replace(vocabulary, types=tuple(found))
 
 
 def spelt_apart(vocabulary: Vocabulary) -> list[str]:

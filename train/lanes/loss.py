@@ -1,4 +1,4 @@
-"""The cross-entropy of every lane, with the options of `train.losses.CrossEntropy` by lane."""
+"""The cross-entropy of every lane, with the options of the single loss by lane."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 
 from train.losses import IGNORED
 from train.losses.cross_entropy import CrossEntropy
+from train.losses.type_cross_entropy import TypeCrossEntropy, types_cross_entropy
 
 
 class LaneCrossEntropy:
@@ -65,3 +66,25 @@ class LaneCrossEntropy:
                 torch.bmm(log_shares, self._weights[chosen, :, None])[:, :, 0] / log_shares.shape[2]
             )
         return (means * kept).sum(dim=1)
+
+
+class LaneTypeCrossEntropy(LaneCrossEntropy):
+    """The same with the term of `train.losses.TypeCrossEntropy` for the answer's type."""
+
+    def __init__(
+        self, losses: Sequence[TypeCrossEntropy], device: torch.device | None = None
+    ) -> None:
+        super().__init__(losses, device)
+        self._type_weight = torch.tensor([loss.type_weight for loss in losses], device=device)
+        self._answer_types = losses[0].answer_types.to(device)
+
+    def keep(self, lanes: torch.Tensor) -> None:
+        super().keep(lanes)
+        self._type_weight = self._type_weight[lanes]
+
+    def __call__(
+        self, logits: torch.Tensor, targets: torch.Tensor, chosen: slice = slice(None)
+    ) -> torch.Tensor:
+        tempered = logits / self.temperature[chosen, None, None]
+        of_types = types_cross_entropy(tempered, targets, self._answer_types)
+        return super().__call__(logits, targets, chosen) + self._type_weight[chosen] * of_types

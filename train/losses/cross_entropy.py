@@ -20,7 +20,7 @@ class CrossEntropy(nn.Module):
     """
 
     lane_form = "train.lanes.loss:LaneCrossEntropy"
-    lane_options = ("temperature", "label_smoothing", "class_weight_power")
+    lane_options: tuple[str, ...] = ("temperature", "label_smoothing", "class_weight_power")
 
     weights: torch.Tensor | None
 

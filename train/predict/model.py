@@ -78,6 +78,7 @@ class TrainedModel:
         self._config, self._trained_vectors = config, sources.answer_vectors
         self.answers: tuple[str, ...] = tuple(described["answers"])
         self.normalised: bool = described["answers_normalised"]
+        self._types = tuple(described.get("answer_types", ()))
         self.temperature: float = described["temperature"]
         self.device = choose_device()
         self.precision = _precision(kept, self.device)
@@ -192,7 +193,7 @@ class TrainedModel:
             tables[name] = self._held(name, Rows(empty, [1], none), one)
         return TrainingData(
             parts={}, selection="", held_out=False,
-            vocabulary=Vocabulary(self.answers, self.normalised), tables=tables,
+            vocabulary=Vocabulary(self.answers, self.normalised, types=self._types), tables=tables,
             precision=self.precision, words=None, answer_vectors=self._trained_vectors,
             digest="", digests={}, notes=(),
         )  # fmt: skip
