@@ -153,6 +153,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
+def file_name(value: Any, key: str) -> str:
+    """The value of a key, which names a file in a known folder. Raises Malformed."""
+    if not isinstance(value, str) or "/" in value:
+        raise Malformed(f"{key} is {shown(value)}, expected a file's name")
+    return value
+
+
 def has_answer(record: Record) -> bool:
     """Whether an annotation is there."""
     return record.get("answer") is not None or record.get("answers") not in (None, [], {})

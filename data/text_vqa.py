@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from data.image_folders import ImageFolders
 from data.json_stream import json_entries
-from data.records import Files, Malformed, Record, Records, required, shown, texts_of
+from data.records import Files, Record, Records, file_name, required, texts_of
 
 
 class TextVqa(Records):
@@ -40,8 +40,7 @@ class TextVqa(Records):
     def record(self, row: Any, split: str) -> Record:
         entry, images = row
         question_id, image_id, question = required(entry, "question_id", "image_id", "question")
-        if not isinstance(image_id, str) or "/" in image_id:
-            raise Malformed(f"image_id is {shown(image_id)}, expected a file's name")
+        image_id = file_name(image_id, "image_id")
         answers = entry.get("answers")
         return {
             "question_id": question_id,

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from data.image_folders import ImageFolders
 from data.json_stream import json_entries
-from data.records import Files, Malformed, Record, Records, required, shown, texts_of
+from data.records import Files, Malformed, Record, Records, file_name, required, shown, texts_of
 
 _SPLITS = ("train", "val", "test")
 
@@ -48,8 +48,7 @@ class VizWiz(Records):
     def record(self, row: Any, split: str) -> Record:
         entry, images = row
         image, question = required(entry, "image", "question")
-        if not isinstance(image, str) or "/" in image:
-            raise Malformed(f"image is {shown(image)}, expected a file's name")
+        image = file_name(image, "image")
         answers = entry.get("answers")
         kind = {None: None, 0: "unanswerable", 1: "answerable"}
         answerable = entry.get("answerable")

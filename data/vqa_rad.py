@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from data.image_folders import ImageFolders
 from data.json_stream import json_entries
-from data.records import Files, Malformed, Record, Records, required, shown
+from data.records import Files, Record, Records, file_name, required
 
 PUBLIC = "VQA_RAD Dataset Public.json"
 
@@ -57,8 +57,7 @@ class VqaRad(Records):
     def record(self, row: Any, split: str) -> Record:
         entry, images = row
         question_id, image, question = required(entry, "qid", "image_name", "question")
-        if not isinstance(image, str) or "/" in image:
-            raise Malformed(f"image_name is {shown(image)}, expected a file's name")
+        image = file_name(image, "image_name")
         kind = entry.get("question_type")
         return {
             "question_id": question_id,

@@ -25,6 +25,7 @@ from benchmarks.inputs.miniatures import (
 from data.__main__ import main
 from data.example import Dataset, DatasetError, Problem
 from data.images import ImageError, open_image
+from data.records import Malformed
 from data.registry import DATASETS, open_dataset
 
 BUILT = sorted(set(DATASETS) - {"shapes"})  # which has a generator, and tests, of its own
@@ -207,6 +208,26 @@ def test_older_names_of_vizwiz_and_twelve_digits(tmp_path: Path) -> None:
 def test_an_image_of_coco_2017_stands_for_that_of_2014(tmp_path: Path) -> None:
     [found] = opened("a_okvqa", tmp_path).examples("train")
     assert found.images == ("val2017/000000000009.jpg",)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "row"),
+    [
+        ("clevr", "image_filename", {"question_index": 0}),
+        ("gqa", "imageId", {}),
+        ("text_vqa", "image_id", {"question_id": 0}),
+        ("vizwiz", "image", {}),
+        ("vqa_rad", "image_name", {"qid": 0}),
+    ],
+)
+def test_a_picture_is_named_without_a_folder(
+    name: str, key: str, row: dict[str, object], tmp_path: Path
+) -> None:
+    entry = {**row, "question": "what?", key: "../a.png"}
+    given = {"clevr": entry, "gqa": ("1", entry)}.get(name, (entry, None))
+    with pytest.raises(Malformed) as error:
+        open_dataset(name, tmp_path).record(given, "train")  # type: ignore[attr-defined]
+    assert str(error.value) == f'{key} is "../a.png", expected a file\'s name'
 
 
 def test_one_table_of_several_splits(tmp_path: Path) -> None:

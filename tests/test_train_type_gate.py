@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,7 +170,7 @@ def test_types_are_those_of_train_alone(tmp_path: Path) -> None:
     opened = vqa_cache.open(tmp_path / "cache")
     given = {"image": Vector(opened.find_table(IMAGE, "image").row_shape[-1] * 2),
              "text": Vector(opened.find_table(TEXT, "text").row_shape[0])}  # fmt: skip
-    head = TrainedModel(config, folder, Sources({}, given, None), "fp32").model.head
+    head: Any = TrainedModel(config, folder, Sources({}, given, None), "fp32").model.head
     assert torch.equal(head.answer_types, tensors["head.answer_types"])
     assert torch.equal(head.gate.weight, tensors["head.gate.weight"])
 
