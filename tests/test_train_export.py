@@ -7,12 +7,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from answering_runs import RUNS, asked_of, predictor_of, trained
 from click.testing import CliRunner
 from test_train_small_cache import result_of
+from torch import nn
 
+from train.errors import TrainError
 from train.export import command, write_export
 from train.predict.__main__ import command as predict
+from train.predict.onnx_head import TOLERANCE, HeadOverRows, random_rows, write_onnx
 from train.predict.predictor import Predictor, load_trained
 
 pytestmark = pytest.mark.usefixtures("libraries")
@@ -98,3 +102,56 @@ def test_a_mistake_is_one_line(
     assert capsys.readouterr().err.splitlines() == [line.format(tmp=tmp_path)]
     if what == "full":
         assert (target / "mine.txt").read_text() == "mine"
+
+
+# ---------------------------------------------------------------- ONNX
+
+
+def test_the_onnx_head_gives_the_same_probabilities(answering: Path, tmp_path: Path) -> None:
+    """Of other rows, and of another number of them than it was written with; an LSTM over tokens,
+    attention and principal directions. A cosine head is written by the documentation's command."""
+    import onnxruntime
+
+    run = load_trained(trained(answering, "one", "attention"))
+    write_export(run, tmp_path / "out", answering / "cache", onnx=True)
+    predictor = Predictor.of_export(tmp_path / "out")
+    trained_model = predictor.model
+    temperature = trained_model.temperature * predictor.calibration.temperature
+    rows = random_rows(trained_model.specifications, 7)
+    with torch.no_grad():
+        expected = HeadOverRows(trained_model, temperature)(rows)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "head.onnx")
+    [found] = session.run(["probabilities"], {key: one.numpy() for key, one in rows.items()})
+    assert found.shape == (7, len(trained_model.answers))
+    assert float((torch.from_numpy(found) - expected).abs().max()) <= TOLERANCE
+    assert float(found.std()) > 0
+
+
+class DataDependent(nn.Module):
+    """A head whose way depends on its numbers."""
+
+    def forward(self, fused: torch.Tensor) -> torch.Tensor:
+        return fused if float(fused.sum()) > 0 else -fused
+
+
+def test_a_head_that_onnx_has_not_is_one_line(answering: Path, tmp_path: Path) -> None:
+    model = Predictor.of_run(
+        load_trained(trained(answering, "one", "zscore")), answering / "cache"
+    ).model
+    model.model.head = DataDependent()
+    told = (
+        r"^--onnx: this head cannot be written as ONNX \(.*\); leave the option out, nothing else"
+    )
+    with pytest.raises(TrainError, match=told):
+        write_onnx(model, 1.0, tmp_path / "head.onnx")
+    assert not (tmp_path / "head.onnx").exists()
+
+
+def test_without_its_packages_the_option_names_them(
+    answering: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_trained(trained(answering, "one", "zscore"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(TrainError, match=r"^--onnx needs the packages onnx, onnxruntime, onnxscript"
+                                         r": pip install 'vqa-cache\[onnx\]'$"):  # fmt: skip
+        write_onnx(Predictor.of_run(run, answering / "cache").model, 1.0, tmp_path / "head.onnx")

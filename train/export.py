@@ -3,6 +3,7 @@
     model.safetensors     weights, and the statistics that rows are normalised with
     answers.safetensors   vectors of the answers, where the head compares them
     model.json            config, answers, words, encoders, calibration, figures; digests of it all
+    head.onnx             with --onnx: the head for programs without torch
     README.md             the model card
 
 `python -m train.predict DIR` reads it. The encoders' own weights are not in it: they are found as
@@ -28,27 +29,30 @@ if TYPE_CHECKING:
 @click.command(cls=TrainingCommand)
 @click.argument("run")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--onnx", is_flag=True, help="Also write the head, without encoders, as head.onnx.")
 @cache_option
 @runs_option
-def command(run: str, folder: Path, cache: Path, runs: Path) -> None:
+def command(run: str, folder: Path, onnx: bool, cache: Path, runs: Path) -> None:
     """Write RUN (its folder, its id, or the beginning of it) to DIR, which is new or empty, for
     python -m train.predict DIR on another machine."""
     from train.predict.__main__ import find_run_folder
     from train.predict.predictor import load_trained
 
-    write_export(load_trained(find_run_folder(run, runs)), folder, cache)
+    write_export(load_trained(find_run_folder(run, runs)), folder, cache, onnx=onnx)
     click.echo(f"export: {folder}")
 
 
-def write_export(run: Run, folder: Path, cache: Path) -> None:
+def write_export(run: Run, folder: Path, cache: Path, *, onnx: bool = False) -> None:
     """Write a run's export.
 
     Raises:
-        TrainError, CacheError: the folder holds something; the cache is not that of the run.
+        TrainError, CacheError: the folder holds something; the cache is not that of the run; ONNX
+            is asked for and the head cannot be written so.
     """
     from train.errors import TrainError
     from train.loop.checkpoint import load_checkpoint, save_checkpoint
     from train.loop.layout import BEST, CHECKPOINTS
+    from train.predict.onnx_head import write_onnx
     from train.predict.predictor import Predictor
     from train.predict.sources import described
     from vqa_cache.system.durable import write_file
@@ -73,6 +77,10 @@ def write_export(run: Run, folder: Path, cache: Path) -> None:
     said = {key: description[key] for key in kept if key in description}
     save_checkpoint(folder, tensors, {**said, "export": export})
     write_file(folder / "README.md", model_card(run, predictor).encode())
+    if onnx:
+        trained = predictor.model
+        temperature = trained.temperature * predictor.calibration.temperature
+        write_onnx(trained, temperature, folder / "head.onnx")
 
 
 def model_card(run: Run, predictor: Predictor) -> str:

@@ -31,7 +31,7 @@ class Concat(Fusion):
 def side_by_side(rows: Sequence[torch.Tensor]) -> torch.Tensor | None:
     """The matrix whose neighbouring columns [batch, width] the tensors are; None if they are not,
     or a gradient flows through them."""
-    if any(isinstance(tensor, SharedRows) for tensor in rows):
+    if torch.compiler.is_exporting() or any(isinstance(tensor, SharedRows) for tensor in rows):
         return None
     first, width = rows[0], sum(tensor.shape[-1] for tensor in rows)
     offset = first.storage_offset()

@@ -59,8 +59,8 @@ class Recurrent(nn.Module):
     def forward(self, rows: Input) -> tuple[torch.Tensor, Ends]:
         """Values [u, t, d] -> states of the last layer [u, t, gives], and where rows end."""
         x, mask = rows.values, rows.mask
-        live, back = [len(x)] * x.shape[1], None
-        if mask is not None and x.device.type == "cpu":
+        live, back = [x.shape[0]] * x.shape[1], None
+        if mask is not None and x.device.type == "cpu" and not torch.compiler.is_exporting():
             places = torch.arange(1, x.shape[1] + 1)
             length, order = (mask * places).amax(dim=1).sort(descending=True, stable=True)
             live = (length[:, None] >= places).sum(dim=0).tolist()
@@ -98,7 +98,7 @@ class Run(nn.Module):
         inputs = self.input(x.transpose(0, 1)).unbind(0)
         # float32 at least: cells are sums over positions
         kind = torch.promote_types(inputs[0].dtype, torch.float32)
-        hidden = x.new_zeros((len(x), self.state.in_features), dtype=kind)
+        hidden = x.new_zeros((x.shape[0], self.state.in_features), dtype=kind)
         cell, states = hidden, [hidden] * x.shape[1]
         step = self._lstm if self.cell == "lstm" else self._gru
         places = range(x.shape[1])
@@ -128,6 +128,6 @@ class Run(nn.Module):
 
 def _renewed(old: torch.Tensor, new: torch.Tensor, there: torch.Tensor | None) -> torch.Tensor:
     """The first rows of [u, d] replaced where something is there."""
-    n = len(new)
+    n = new.shape[0]
     new = new if there is None else torch.where(there, new, old[:n])
-    return new if n == len(old) else torch.cat([new, old[n:]])
+    return new if n == old.shape[0] else torch.cat([new, old[n:]])

@@ -160,6 +160,12 @@ class TrainedModel:
         looked = [one for one in found if one is not None]
         return torch.cat(looked) if looked else None
 
+    def normalise(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        """Rows of an input as the model sees them, float32 [b, d] or [b, n, d]; copies."""
+        width = values.shape[-1]
+        rows = self._normalisers[name](values.clone().reshape(-1, width))
+        return rows.view(*values.shape[:-1], rows.shape[1])
+
     def _held(self, name: str, rows: Rows, one: Specification) -> InputTable:
         """Rows ready to be gathered."""
         kind, normaliser = COMPUTE_TYPES[self.precision], self._normalisers[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from train.errors import TrainError
@@ -24,7 +25,7 @@ class ReportedSweep:
         space: what was varied.
         trials: as recorded, with `params`, `value`, `status` and `experiment`, the best first.
         settings: as the sweep was asked for.
-        importance: experiment -> key -> its share; `reasons` where there is none.
+        importance: experiment's name -> key -> its share; `reasons` where there is none.
     """
 
     name: str
@@ -50,9 +51,9 @@ def read(registry: Registry, name: str) -> ReportedSweep:
         told = [_told(t, space) for t in trials if t["experiment"] == experiment]
         found, why = importance(space, told)
         if found is None:
-            reasons[experiment] = str(why)
+            reasons[Path(experiment).stem] = str(why)
         else:
-            shares[experiment] = found
+            shares[Path(experiment).stem] = found
     trials.sort(key=lambda t: (t["status"] != "finished", -(t["value"] or 0.0), t["trial"]))
     return ReportedSweep(name, space, trials, settings, shares, reasons)
 
@@ -85,7 +86,7 @@ def trials_table(sweep: ReportedSweep) -> Table:
     rows = [
         [
             trial["trial"],
-            *([trial["experiment"]] if several else []),
+            *([Path(trial["experiment"]).stem] if several else []),
             *(_plain(trial["params"][key]) for key in keys),
             trial["value"],
             trial["epoch"],

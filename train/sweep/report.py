@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -31,7 +32,7 @@ def print_sweep(result: Mapping[str, Any], console: Console) -> None:
     for row in rows[:SHOWN]:
         table.add_row(
             str(row["trial"]),
-            *([row["experiment"]] if several else []),
+            *([Path(row["experiment"]).stem] if several else []),
             *(_shown(row["params"][key]) for key in keys),
             "-" if row["value"] is None else f"{row['value']:.4f}",
             f"{row['epoch']}",
@@ -42,7 +43,7 @@ def print_sweep(result: Mapping[str, Any], console: Console) -> None:
         if name != "reasons":
             why = result["importance"]["reasons"].get(name)
             text = why or ", ".join(f"{key} {share:.2f}" for key, share in shares.items())
-            say(console, f"importance of keys, {name}: {text}")
+            say(console, f"importance of keys, {Path(name).stem}: {text}")
     if not result["counts"]["finished"]:
         say(console, "no winner: no trial trained to the end; lower the range of optimizer.lr")
     for winner in result["winners"]:
@@ -52,7 +53,7 @@ def print_sweep(result: Mapping[str, Any], console: Console) -> None:
 def winner_line(winner: Mapping[str, Any]) -> str:
     """One winner with its mean and deviation."""
     chosen = " ".join(f"{key}={_shown(value)}" for key, value in winner["params"].items())
-    name = f"{winner['experiment']}, trial {winner['trial']}: {chosen}"
+    name = f"{Path(winner['experiment']).stem}, trial {winner['trial']}: {chosen}"
     if winner["mean"] is None:
         return f"no winner: {name} did not train alone ({winner['reason']})"
     return (
