@@ -323,7 +323,7 @@ def test_the_documentation_runs_as_it_is_typed(
     Path("answers.txt").write_text("brown\nteal\n")
     lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
              for line in block.splitlines()]  # fmt: skip
-    assert len(lines) == 8
+    assert len(lines) == 9
     lines.remove("python -m train.demo cosine_answers --port 0")  # does not end by itself
     commands = {"train.predict": command, "train.export": export_command}
     for line in lines:
