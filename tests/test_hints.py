@@ -190,6 +190,9 @@ def test_the_last_command_that_filled_a_table_is_advised(place: Place) -> None:
     with (cache / "commands.jsonl").open("ab") as file:
         file.write(b'{"dataset": 3}\n[]\nnone\n\xff\n')
     assert list(fillings(cache)) == [first, second]
+    path = cache / "commands.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"/data/a"', b'"/data/e"'))
+    assert list(fillings(cache)) == [second]  # a changed command may do harm
     assert first.command(cache, "--repair").endswith(f"--image {VIT} --repair")
 
 

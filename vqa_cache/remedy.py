@@ -14,7 +14,7 @@ from typing import Any
 
 from vqa_cache.commit import cache_root, committing
 from vqa_cache.errors import CacheError
-from vqa_cache.keys import canonical_json
+from vqa_cache.keys import canonical_json, json_digest
 from vqa_cache.records.record import read_record
 from vqa_cache.records.table import Modality, SpecRecord
 from vqa_cache.system.durable import write_file
@@ -49,6 +49,8 @@ class Filling:
     def parse(cls, line: bytes) -> Filling:
         """Raises ValueError, TypeError or KeyError: it is none."""
         fields: dict[str, Any] = json.loads(line)
+        if fields.pop("digest") != json_digest(fields):
+            raise ValueError("it was changed: advice that may be wrong is none")
         dataset, name, root = (fields[key] for key in ("dataset", "name", "root"))
         image, text, answer_text, options = (
             tuple(fields[key]) for key in ("image", "text", "answer_text", "options")
@@ -91,7 +93,8 @@ class Filling:
 
 def remember(cache: Path, filling: Filling) -> None:
     """Note what fills a cache, as the last of the commands that are noted."""
-    path, line = cache / FILE, canonical_json(asdict(filling)) + b"\n"
+    fields = asdict(filling)
+    path, line = cache / FILE, canonical_json({**fields, "digest": json_digest(fields)}) + b"\n"
     with committing(path):
         lines = [one for one in _lines(cache) if one != line]
         if _lines(cache)[-1:] != [line]:

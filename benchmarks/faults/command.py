@@ -82,7 +82,7 @@ class Counts:
     power_losses: int = 3_200
     failures: int = 120
     source_changes: int = 30
-    corruptions: int = 1_050
+    corruptions: int = 1_260
     writer_rounds: int = 64
     namespaces: int = 24
     rounds: int = 2

@@ -12,6 +12,11 @@ from pathlib import Path
 from benchmarks.measuring.file_calls import kind_of
 from vqa_cache.keys import canonical_json, json_digest
 
+_NO_DATA = (
+    "memo",
+    "commands",
+)  # may be deleted at any time: nothing that is served depends on them
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -45,7 +50,7 @@ def plan(cache: Path, count: int, draw: random.Random) -> Iterator[Damage]:
     """So many damages, of every kind of file in turn and in every way in turn."""
     kinds: dict[str, list[str]] = {}
     for path in sorted(cache.rglob("*")):
-        if path.is_file() and not path.name.startswith("memo."):
+        if path.is_file() and path.name.partition(".")[0] not in _NO_DATA:
             name = str(path.relative_to(cache))
             kinds.setdefault(kind_of(name), []).append(name)
     planned = 0
@@ -94,7 +99,8 @@ def _remove(cache: Path, name: str, _foreign: Path, _draw: random.Random) -> boo
 
 
 def _remove_with_sisters(cache: Path, name: str, _foreign: Path, _draw: random.Random) -> bool:
-    """A shard goes with its record, columns with theirs, anything else with its folder."""
+    """A shard goes with its record, columns with theirs, a table's record with its seal, anything
+    else with its folder."""
     path = cache / name
     top = next((one for one in path.parents if one.suffix == ".zarr"), path)
     if top.parent.name in ("shards", "records"):
@@ -105,6 +111,9 @@ def _remove_with_sisters(cache: Path, name: str, _foreign: Path, _draw: random.R
     elif "examples" in path.parts:
         for one in path.parent.glob(f"{path.stem}.*"):
             one.unlink()
+    elif path.name in ("table.json", "seal.json"):
+        for record in ("table.json", "seal.json"):
+            (path.parent / record).unlink(missing_ok=True)
     else:
         _delete(path.parent)
     return True
@@ -128,23 +137,18 @@ def _foreign(cache: Path, name: str, foreign: Path, draw: random.Random) -> bool
 
 
 def _add_foreign(cache: Path, name: str, foreign: Path, draw: random.Random) -> bool:
-    """A file of another cache is added, with what belongs to it."""
+    """A file of another cache is added without what belongs to it; with it, it would be as good as
+    if this cache's writer had put it there."""
     strangers = [one for one in _of_kind(foreign, name) if not (cache / one).exists()]
     if not strangers:
         return False
     one = Path(draw.choice(strangers))
     top = next((part for part in one.parents if part.suffix == ".zarr"), one)
-    wanted = [top]
-    if top.parent.name in ("shards", "records"):
-        table = top.parent.parent
-        wanted = [table / "records" / f"{top.stem}.json"]
-        wanted += [table / "shards" / (top.stem + suffix) for suffix in (".h5", ".zarr")]
-    for path in wanted:
-        (cache / path).parent.mkdir(parents=True, exist_ok=True)
-        if (foreign / path).is_dir():
-            shutil.copytree(foreign / path, cache / path)
-        elif (foreign / path).exists():
-            shutil.copyfile(foreign / path, cache / path)
+    (cache / top).parent.mkdir(parents=True, exist_ok=True)
+    if (foreign / top).is_dir():
+        shutil.copytree(foreign / top, cache / top)
+    else:
+        shutil.copyfile(foreign / top, cache / top)
     return True
 
 
