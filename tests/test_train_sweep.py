@@ -56,6 +56,7 @@ def record_of(result: dict[str, Any]) -> Path:
         (["mlp_answers", "optimizer.lr=uniform:2:2"], "the range is empty; expected a low end"),
         (["mlp_answers", "optimizer.lr=log:a:b"], "expected two numbers, such as log:1e-4:1e-1"),
         (["mlp_answers", "optimizer.lr=log:1"], "expected two numbers, such as log:1e-4:1e-1"),
+        (["mlp_answers", "optimizer.lr=lg:1e-4:1e-2"], "expected log:LO:HI or uniform:LO:HI"),
         (["mlp_answers", "answers.k=uniform:1:9"], "what is read cannot be a range; list its"),
         (["mlp_answers", "optimizer.rate=1,2"], "optimizer.rate = 1: unknown key"),
         (["mlp_answers", "train.epochs=uniform:1:2.5"], "the key takes whole numbers"),

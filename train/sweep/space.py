@@ -108,6 +108,8 @@ def _dimension(key: str, text: str) -> Dimension | None:
         return _range(key, *found.groups())
     if re.match(r"(log|uniform):", text):
         raise ValueError("expected two numbers, such as log:1e-4:1e-1")
+    if re.fullmatch(r"\w*:[\d.e+-]+:[\d.e+-]+", text):
+        raise ValueError("expected log:LO:HI or uniform:LO:HI")
     values = tuple(value.strip() for value in _COMMA.split(text))
     if not all(values):
         raise ValueError("a value is empty; expected KEY=V1,V2")
