@@ -18,6 +18,7 @@ from precompute.experiment import read_features
 from precompute.pipeline import Request, precompute
 from precompute.progress import ConsoleReporter
 from precompute.tables import EncoderSettings
+from vqa_cache.dtypes import SHORT_NAMES
 from vqa_cache.system.allocator import keep_freed_memory
 from vqa_cache.system.commands import Command, cache_option, json_option
 from vqa_cache.system.signals import StopSignal
@@ -41,7 +42,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 @click.option("--format", "container", type=click.Choice(["hdf5", "zarr"]))
 @click.option(
     "--dtype",
-    type=click.Choice(["fp16", "fp32", "bf16"]),
+    type=click.Choice(list(SHORT_NAMES)),
     multiple=True,
     default=("fp16",),
     help="Stored type; may repeat.",

@@ -19,8 +19,8 @@ from PIL import Image
 from precompute.encoders.base import Encoder
 from precompute.errors import EncoderError
 from precompute.numerics import Numerics, check_stored, to_stored, underflow
-from vqa_cache.dtypes import torch_type
 from vqa_cache.errors import RefusedError
+from vqa_cache.quantised import canary_rows, widened
 from vqa_cache.records.table import Canaries
 from vqa_cache.system.device import CPU
 from vqa_cache.table import Table
@@ -69,8 +69,8 @@ def _probe_image(seed: int) -> bytes:
 
 @dataclass(frozen=True)
 class Measured:
-    """Canary rows [COUNT, *row_shape] in the stored type ([tokens, *row_shape] of a ragged table),
-    their cosine to fp32 rows, and the share of values that became zero."""
+    """Canary rows [COUNT, *stored_shape] in the stored type (of a ragged table [tokens,
+    *stored_shape]), their cosine to fp32 rows, and the share of values that became zero."""
 
     rows: torch.Tensor
     cosine_worst: float
@@ -93,7 +93,7 @@ def measure(encoder: Encoder, numerics: Numerics, dtype: str) -> Measured:
     wrong = check_stored(computed, stored) | check_stored(exact, to_stored(exact, dtype))
     for error in wrong.values():
         raise EncoderError(f"encoder {encoder.spec}: a probe item's row cannot be stored: {error}")
-    cosines = _cosines(stored.float(), exact)
+    cosines = _cosines(widened(stored), exact)
     # rounded: the last digits of a sum are not worth a difference between two machines' records
     worst, mean = round(float(cosines.min()), 6), round(float(cosines.mean()), 6)
     return Measured(stored, worst, mean, round(underflow(computed, stored), 6))
@@ -113,7 +113,7 @@ def check_drift(table: Table, encoder: Encoder, numerics: Numerics) -> None:
             bit; or else their cosine to the stored ones is below DRIFT_COSINE, or the length of a
             row differs by more than DRIFT_LENGTH.
     """
-    stored = stored_rows(table)
+    stored = canary_rows(table.record)
     now = to_stored(numerics.encode(encoder, prepared_canaries(encoder)), table.dtype)
     threads, recorded = torch.get_num_threads(), table.record.threads
     on_cpus = encoder.device == CPU and table.record.device in (None, "cpu")
@@ -127,13 +127,14 @@ def check_drift(table: Table, encoder: Encoder, numerics: Numerics) -> None:
             f"table {table.name}: the canaries' rows are {list(now.shape)}, stored were "
             f"{list(stored.shape)}; {_REMEDY}"
         )
-    worst = float(_cosines(now.float(), stored.float()).min())
+    now, stored = widened(now), widened(stored)
+    worst = float(_cosines(now, stored).min())
     if not worst >= DRIFT_COSINE:  # NaN is drift as well
         raise RefusedError(
             f"table {table.name}: the canaries' worst cosine to the stored ones is {worst:.6f}, "
             f"expected at least {DRIFT_COSINE}; {_REMEDY}"
         )
-    change = _length_change(now.float(), stored.float())
+    change = _length_change(now, stored)
     if not change <= DRIFT_LENGTH:
         raise RefusedError(
             f"table {table.name}: a canary's length differs by {change:.2%} from the stored one, "
@@ -146,10 +147,3 @@ def _length_change(now: torch.Tensor, stored: torch.Tensor) -> float:
     lengths = now.double().flatten(1).norm(dim=1), stored.double().flatten(1).norm(dim=1)
     changes = (lengths[0] - lengths[1]).abs() / lengths[1]
     return float(torch.where(lengths[0] == lengths[1], torch.zeros_like(changes), changes).max())
-
-
-def stored_rows(table: Table) -> torch.Tensor:
-    """The canary rows of a table's record, in its stored type."""
-    canaries = table.record.canaries
-    flat = torch.frombuffer(bytearray(canaries.rows), dtype=torch_type(table.dtype))
-    return flat.reshape(canaries.count, *table.row_shape)

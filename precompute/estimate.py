@@ -10,13 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from data.registry import open_dataset
 from precompute.items import Wanted
 from precompute.pipeline import Job, Request, collect_splits, jobs
 from precompute.plan import make_plan
 from vqa_cache.cache import Cache, open_cache
+from vqa_cache.dtypes import row_bytes
 from vqa_cache.identity import find_by_id
 from vqa_cache.memo import Memo
 from vqa_cache.records.table import Identity
@@ -125,13 +124,11 @@ def _share(group: Sequence[Prospect]) -> Iterator[tuple[Prospect, tuple[float, f
 
 
 def _estimate(one: Prospect, seconds: float, rows: float) -> Estimate:
-    item = 4 if one.identity.dtype == "float32" else 2
-    row_bytes = int(np.prod(one.encoder.row_shape)) * item
     return Estimate(
         one.identity.table_name(one.encoder.label),
         len(one.job.sources),
         len(one.missing),
-        round(len(one.missing) * rows * row_bytes),
+        round(len(one.missing) * rows * row_bytes(one.encoder.row_shape, one.identity.dtype)),
         round(len(one.missing) * seconds, 1),
     )
 

@@ -15,12 +15,13 @@ from precompute.encoders.base import Encoder
 from precompute.encoders.one_pass import forward_together
 from precompute.errors import OutOfMemoryError
 from vqa_cache.dtypes import raw_rows as raw_rows
-from vqa_cache.dtypes import torch_type
+from vqa_cache.quantised import to_stored as to_stored
+from vqa_cache.quantised import widened
 from vqa_cache.system import bf16_gain
 from vqa_cache.system.device import device_name
 
 Precision = Literal["fp32", "bf16"]
-MOST_LOST = 0.01  # of a row's largest value; fp16 loses 0.0005, bf16 0.004 unless values are tiny
+MOST_LOST = 0.01  # of a row's largest value; fp16 loses 0.0005, bf16 (unless tiny) and int8 0.004
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,6 @@ def _is_memory(error: Exception) -> bool:
     return own or "can't allocate memory" in str(error)
 
 
-def to_stored(rows: torch.Tensor, dtype: str) -> torch.Tensor:
-    """Rows in a stored type ("float16", "float32", "bfloat16")."""
-    return rows.to(torch_type(dtype))
-
-
 def check_stored(rows: torch.Tensor, stored: torch.Tensor) -> dict[int, str]:
     """Rows (ragged: tokens) that cannot be stored: position among them -> what is wrong.
 
@@ -103,10 +99,12 @@ def check_stored(rows: torch.Tensor, stored: torch.Tensor) -> dict[int, str]:
         rows: as computed, [n, ...].
         stored: the same in the stored type.
     """
-    whole, kept = rows.flatten(1), stored.flatten(1)
+    whole, kept = rows.flatten(1), widened(stored).flatten(1)
     largest = whole.abs().amax(1)
-    change = (whole - kept.float()).abs().amax(1)
-    kind, limits = str(stored.dtype).removeprefix("torch."), torch.finfo(stored.dtype)
+    change = (whole - kept).abs().amax(1)
+    kind = str(stored.dtype).removeprefix("torch.")
+    # int8 holds what its scale does
+    limits = torch.finfo(torch.float32 if stored.dtype == torch.int8 else stored.dtype)
     wrong = {}
     for position in torch.nonzero(~(change <= MOST_LOST * largest)).flatten().tolist():
         value = float(largest[position])
@@ -128,7 +126,7 @@ def check_stored(rows: torch.Tensor, stored: torch.Tensor) -> dict[int, str]:
 def underflow(rows: torch.Tensor, stored: torch.Tensor) -> float:
     """The share of values other than zero that became zero in the stored type."""
     there = rows != 0
-    return float((there & (stored == 0)).sum() / there.sum().clamp(min=1))
+    return float((there & (widened(stored) == 0)).sum() / there.sum().clamp(min=1))
 
 
 def choose_precision(encoder: Encoder, prepared: Sequence[Any]) -> Precision:

@@ -24,6 +24,7 @@ from precompute.results import TableResult, named, refuse_lost, result_of
 from precompute.tables import EncoderSettings, OpenedTable, open_table
 from precompute.thumbnails import write_thumbnails
 from vqa_cache.cache import Cache, create_cache
+from vqa_cache.dtypes import ShortName
 from vqa_cache.errors import DamagedError
 from vqa_cache.examples import write_split
 from vqa_cache.keys import text_key, unpack_keys
@@ -56,7 +57,7 @@ class Request:
     splits: tuple[str, ...] | None = None
     limit: int | None = None
     settings: EncoderSettings = field(default_factory=EncoderSettings)
-    also_stored: tuple[Literal["fp16", "fp32", "bf16"], ...] = ()
+    also_stored: tuple[ShortName, ...] = ()
     workers: int = field(default_factory=usable_cores)
     on_error: Literal["raise", "skip"] = "raise"
     retry_failed: bool = False

@@ -12,7 +12,7 @@ from precompute.errors import PrecomputeError
 from precompute.folders import local_folder
 from precompute.versions import library_versions
 from vqa_cache.cache import Cache
-from vqa_cache.dtypes import SHORT_NAMES, StoredType
+from vqa_cache.dtypes import SHORT_NAMES, ShortName, StoredType
 from vqa_cache.errors import RefusedError
 from vqa_cache.identity import add_spec, begin_table, find_by_id
 from vqa_cache.memo import Memo, file_stat
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # of identities: raised when they are made in another way, so that no memo answers for the old one
 _RULES = 2
+COSINE_TOLD = 0.999  # the canaries' worst to fp32, below which int8 is told
 UNDERFLOW_TOLD = 0.001  # of the canaries' values, that fp16 stores as zero
 _COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
 
@@ -37,11 +38,11 @@ class EncoderSettings:
     what it recorded, and another explicit value is refused.
 
     Attributes:
-        dtype: stored type, "fp16", "fp32" or "bf16"; part of the identity, so another is another
+        dtype: stored type; part of the identity, so another is another
             table.
     """
 
-    dtype: Literal["fp16", "fp32", "bf16"] = "fp16"
+    dtype: ShortName = "fp16"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     batch_size: int | None = None
     container: Literal["hdf5", "zarr"] | None = None
@@ -154,7 +155,15 @@ def open_table(
 
 def _notes(table: Table) -> tuple[str, ...]:
     """What whoever begins a table should know before it is filled."""
-    share = table.record.canaries.underflow
+    canaries, share = table.record.canaries, table.record.canaries.underflow
+    if table.dtype == "int8":  # small values beside large ones become 0: the cosine counts them
+        worst = canaries.cosine_worst
+        if worst is None or worst >= COSINE_TOLD:
+            return ()
+        return (
+            f"{table.name}: the probe items' worst cosine to fp32 is {worst:.6f}, below "
+            f"{COSINE_TOLD}; --dtype fp16 keeps rows better",
+        )
     if share is None or share < UNDERFLOW_TOLD:
         return ()
     return (

@@ -177,12 +177,19 @@ def begin(
 
 
 def stored(values: Any, dtype: str) -> Any:
-    """Float values as a table's writer takes them: bfloat16 as the upper half of a float32."""
+    """Float values as a table's writer takes them: bfloat16 as the upper half of a float32, int8
+    with the scales behind each vector."""
     import numpy as np
 
     exact = np.asarray(values, dtype=np.float32)
     if dtype == "bfloat16":
         return (exact.view(np.uint32) >> 16).astype(np.uint16)
+    if dtype == "int8":
+        import torch
+
+        from vqa_cache.quantised import quantise
+
+        return quantise(torch.from_numpy(exact)).numpy()
     return exact.astype(dtype)
 
 

@@ -14,13 +14,14 @@ import torch
 from conftest import begin
 
 from precompute import numerics
-from precompute.canaries import COUNT, check_drift, measure, prepared_canaries, stored_rows
+from precompute.canaries import COUNT, check_drift, measure, prepared_canaries
 from precompute.encoders.base import Encoder
 from precompute.errors import PrecomputeError
 from precompute.numerics import MOST_LOST, Numerics, check_stored, raw_rows, to_stored, underflow
 from precompute.tables import _notes
 from vqa_cache.errors import CacheError, RefusedError
 from vqa_cache.keys import canonical_json
+from vqa_cache.quantised import canary_rows
 from vqa_cache.spec import EncoderSpec
 from vqa_cache.system import bf16_gain
 from vqa_cache.table import Table
@@ -49,7 +50,7 @@ def test_what_does_not_fit_names_the_value_and_the_remedy() -> None:
 def test_what_is_not_finite_is_the_encoders_fault(value: float) -> None:
     rows = torch.zeros(3, 2, 2)
     rows[2, 1, 0] = value
-    for dtype in ("float16", "float32", "bfloat16"):
+    for dtype in ("float16", "float32", "bfloat16", "int8"):
         assert check_stored(rows, to_stored(rows, dtype)) == {
             2: "the encoder's output is not finite"
         }
@@ -140,7 +141,7 @@ def test_canaries_are_kept_as_they_are_stored(table: Table) -> None:
     assert kept.count == COUNT == 4
     assert kept.cosine_worst == kept.cosine_mean == 1.0
     assert len(kept.rows) == 4 * 2 * 2
-    rows = stored_rows(table)
+    rows = canary_rows(table.record)
     assert rows.dtype == torch.float16
     np.testing.assert_array_equal(rows[:, 0], rows[:, 1])
     check_drift(table, Texts(), Numerics("fp32"))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import stored
 from rich.console import Console
 
 import vqa_cache
@@ -136,6 +137,7 @@ def write_table(
     texts: list[str] | None = None,
     failed: set[int] | None = None,
     ragged: bool = False,
+    dtype: Any = "float16",
 ) -> None:
     """Commit all rows as one shard of a new table; of a ragged one, rows are [tokens, width]."""
     spec = parse_spec(spec_text).with_default_tap(modality)
@@ -149,7 +151,7 @@ def write_table(
         preprocessing={},
         tap=str(spec.tap),
         pooling="none",
-        dtype="float16",
+        dtype=dtype,
     )
     settings = TableSettings(
         row_shape=rows[0].shape[1:] if ragged else rows[0].shape,
@@ -169,7 +171,8 @@ def write_table(
         if position in (failed or ()):
             writer.failed[position] = "truncated JPEG"
         else:
-            writer.write([position], row if ragged else row[None], [len(row)] if ragged else None)
+            kept = stored(row if ragged else row[None], dtype)
+            writer.write([position], kept, [len(row)] if ragged else None)
     writer.commit()
 
 

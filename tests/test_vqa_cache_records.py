@@ -16,7 +16,6 @@ from vqa_cache.errors import CacheError, DamagedError, NewerFormatError
 from vqa_cache.keys import canonical_json, json_digest
 from vqa_cache.records.names import as_part, is_part
 from vqa_cache.records.record import (
-    FORMAT_VERSION,
     CacheRecord,
     Record,
     encode_record,
@@ -57,7 +56,7 @@ def test_a_record_is_one_canonical_line_with_its_digest(tmp_path: Path) -> None:
     assert content.count(b"\n") == 1
     record = json.loads(content)
     assert record["format"] == "vqa-cache/spec"
-    assert record["version"] == FORMAT_VERSION == 1
+    assert record["version"] == SPEC.version == 1
     digest = record.pop("digest")
     body = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert digest == hashlib.sha256(body.encode()).hexdigest()
@@ -113,7 +112,7 @@ def test_another_kind_of_record_is_not_taken() -> None:
 
 def test_a_newer_version_names_both() -> None:
     content = encode_record(SPEC).replace(b'"version":1', b'"version":12')
-    with pytest.raises(NewerFormatError, match=r"format version 12, this program reads up to 1"):
+    with pytest.raises(NewerFormatError, match=r"format version 12, this program reads up to 2"):
         parse_record(content, SpecRecord, "here")
 
 

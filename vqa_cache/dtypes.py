@@ -1,7 +1,8 @@
-"""Stored types: float16, float32 and bfloat16, which numpy lacks."""
+"""Stored types: float16, float32, bfloat16, which numpy lacks, and int8 with a scale a vector."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,9 +11,16 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
 
-StoredType = Literal["float16", "float32", "bfloat16"]
-STORED_TYPES: tuple[StoredType, ...] = ("float16", "float32", "bfloat16")
-SHORT_NAMES: dict[str, StoredType] = {"fp16": "float16", "fp32": "float32", "bf16": "bfloat16"}
+StoredType = Literal["float16", "float32", "bfloat16", "int8"]
+ShortName = Literal["fp16", "fp32", "bf16", "int8"]
+SHORT_NAMES: dict[str, StoredType] = {
+    "fp16": "float16",
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "int8": "int8",
+}
+STORED_TYPES: tuple[StoredType, ...] = tuple(SHORT_NAMES.values())
+SCALE_BYTES = 4  # behind the integers of each vector of int8
 
 
 def numpy_type(dtype: str) -> np.dtype[Any]:
@@ -23,6 +31,16 @@ def numpy_type(dtype: str) -> np.dtype[Any]:
 def item_bytes(dtype: str) -> int:
     """Bytes of one value."""
     return numpy_type(dtype).itemsize
+
+
+def stored_shape(row_shape: tuple[int, ...], dtype: str) -> tuple[int, ...]:
+    """Shape of a row as it is stored: of int8 each vector has the bytes of its scale behind it."""
+    return (*row_shape[:-1], row_shape[-1] + SCALE_BYTES) if dtype == "int8" else row_shape
+
+
+def row_bytes(row_shape: tuple[int, ...], dtype: str) -> int:
+    """Bytes of a row of this shape in a stored type."""
+    return math.prod(stored_shape(row_shape, dtype)) * item_bytes(dtype)
 
 
 def torch_type(dtype: str) -> torch.dtype:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from vqa_cache.table import Table
 
 ROWS_PER_SHARD = {"image": 1024, "text": 16384}  # of a new table, unless asked otherwise
-_FEATURE_AXES = {1: ("feature",), 2: ("token", "feature")}
 
 
 def shard_name(table_id: str, planned: list[bytes], retry: int = 0) -> str:
@@ -100,9 +99,9 @@ class ShardWriter:
             raise
 
     def _rows_layout(self, rows: int) -> ArrayLayout:
-        shape = self.table.row_shape
+        shape = self.table.stored_shape
         first = "token_row" if self.table.ragged else "row"
-        return ArrayLayout("rows", self.table.dtype, (rows, *shape), (first, *_axes(shape)))
+        return ArrayLayout("rows", self.table.dtype, (rows, *shape), (first, *_axes(self.table)))
 
     def _lay_out(self, rows: int, tokens: int) -> None:
         """Args: tokens: of all rows together; as many as rows unless the table is ragged."""
@@ -133,8 +132,8 @@ class ShardWriter:
         """Put rows at their planned positions.
 
         Args:
-            rows: in the stored type (bfloat16 as uint16), [len(positions), *row_shape]; of a ragged
-                table the tokens of all rows joined, [sum(lengths), *row_shape].
+            rows: in the stored type (bfloat16 as uint16), [len(positions), *stored_shape]; of a
+                ragged table the tokens of all rows joined, [sum(lengths), *stored_shape].
             lengths: tokens of each row, [len(positions)]: for a ragged table, and for it alone.
 
         Raises:
@@ -142,7 +141,7 @@ class ShardWriter:
         """
         ragged = self.table.ragged
         count = sum(lengths or []) if ragged else len(positions)
-        expected = (count, *self.table.row_shape)
+        expected = (count, *self.table.stored_shape)
         told = len(positions) if lengths is None else len(lengths)
         if (
             rows.shape != expected
@@ -295,8 +294,8 @@ def _runs(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return runs
 
 
-def _axes(shape: tuple[int, ...]) -> tuple[str, ...]:
-    return _FEATURE_AXES.get(len(shape)) or (
-        *(f"axis{i}" for i in range(len(shape) - 1)),
-        "feature",
-    )
+def _axes(table: TableRecord) -> tuple[str, ...]:
+    """Names of a row's dimensions. The last one of int8 counts a vector's integers and scale."""
+    last = "feature_byte" if table.dtype == "int8" else "feature"
+    count = len(table.row_shape) - 1
+    return (*(["token"] if count == 1 else [f"axis{i}" for i in range(count)]), last)

@@ -18,6 +18,7 @@ from vqa_cache.dtypes import torch_type
 from vqa_cache.errors import CacheError, KeyNotFoundError
 from vqa_cache.key_index import KeyIndex, first_occurrences
 from vqa_cache.keys import KEY_BYTES, Keys, pack_keys, text_key, unpack_keys
+from vqa_cache.quantised import as_given
 from vqa_cache.ragged import Spans, Whole, pad, spans
 from vqa_cache.reading import ArrayReader, memory_of, read_all, read_array
 from vqa_cache.records.record import Record
@@ -40,7 +41,7 @@ class Table:
         modality: "image" or "text".
         row_shape: shape of one row; of one token where the table is ragged.
         ragged: whether rows have varying numbers of tokens.
-        dtype: "float16", "float32" or "bfloat16".
+        dtype: "float16", "float32", "bfloat16" or "int8", whose rows are given as float32.
         record: the table's record (FORMAT.md section 3).
     """
 
@@ -197,8 +198,9 @@ class Table:
         return {}
 
     def mapped(self, number: int) -> torch.Tensor:
-        """All rows of one shard [rows, *row_shape], of a ragged table all tokens [tokens,
-        *row_shape], mapped from its file and checked. Raises DamagedError."""
+        """All rows of one shard [rows, *stored_shape], of a ragged table all tokens [tokens,
+        *stored_shape], mapped from its file and checked: int8 with the scales in it, for
+        `quantised.widened`. Raises DamagedError."""
         return self.stored(number).mapped()
 
     def offsets(self, number: int) -> Whole:
@@ -213,18 +215,24 @@ class Table:
     def tensor(self) -> torch.Tensor:
         """All rows [rows, *row_shape] in the stored type: mapped where one shard holds them all in
         order, otherwise read once into memory. They are checked against their record either way.
+        int8 alone is given as float32, in memory: four times what is stored.
 
         Raises:
             CacheError: the table is ragged: `mapped` and `offsets` give its shards one by one.
             DamagedError: as `read` does.
         """
+        return as_given(self.stored_rows())
+
+    def stored_rows(self) -> torch.Tensor:
+        """All rows [rows, *stored_shape] as `tensor` has them, and int8 as it is stored, for
+        `quantised.widened`. Raises as `tensor` does."""
         if len(self.shards) == 1 and len(self) == self.shards[0].rows and not self.ragged:
             return self.mapped(0)
         return self.read()
 
     def read(self) -> torch.Tensor:
-        """All rows [rows, *row_shape] in the stored type, read into memory; every block is checked
-        against its record on the way.
+        """All rows [rows, *stored_shape], read into memory; every block is checked against its
+        record on the way.
 
         Raises:
             CacheError: the table is ragged.
@@ -238,8 +246,7 @@ class Table:
                 "whose rows have one shape; take one with tap=cls, mean or grid="
             )
         _, shard, row = self._live
-        empty = torch.empty((len(self), *self.row_shape), dtype=torch_type(self.dtype))
-        rows = in_large_pages(empty)
+        rows = in_large_pages(self._empty(len(self)))
         edges = np.searchsorted(shard, np.arange(len(self.shards) + 1)).tolist()
         pieces = []
         for number, (first, last) in enumerate(pairwise(edges)):
@@ -247,14 +254,15 @@ class Table:
             if last - first == record.rows:
                 pieces.append((self.stored(number), memory_of(rows[first:last])))
             elif last > first:  # some of its rows are served from another shard, or withdrawn
-                whole = torch.empty((record.rows, *self.row_shape), dtype=rows.dtype)
+                whole = self._empty(record.rows)
                 read_all([(self.stored(number), memory_of(whole))])
                 rows[first:last] = whole[torch.from_numpy(row[first:last])]
         read_all(pieces)
         return rows
 
     def rows(self, keys: Sequence[str | bytes]) -> torch.Tensor:
-        """Rows of several keys [len(keys), *row_shape], in their order.
+        """Rows of several keys [len(keys), *row_shape], in their order and the stored type; int8 as
+        float32.
 
         Rows of a ragged table are filled up with zeros to the longest of them, [len(keys), longest,
         *row_shape]; `ragged_rows` gives them without.
@@ -269,21 +277,30 @@ class Table:
             return pad(*self.ragged_rows(keys))
         index = self._found(keys)
         _, shard, row = self._live
-        out = torch.empty((len(index), *self.row_shape), dtype=torch_type(self.dtype))
+        out = self._empty(len(index))
         for number in np.unique(shard[index]):
             here = np.flatnonzero(shard[index] == number)
             chosen = torch.from_numpy(row[index[here]])
             out[torch.from_numpy(here)] = self.stored(int(number)).rows(chosen)
-        return out
+        return as_given(out)
 
     def ragged_rows(self, keys: Sequence[str | bytes]) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of several keys of a ragged table: their tokens joined [tokens, *row_shape], and
-        int64 offsets [len(keys) + 1], row i having tokens[offsets[i]:offsets[i + 1]]. Raises as
-        `rows` does."""
+        int64 offsets [len(keys) + 1], row i having tokens[offsets[i]:offsets[i + 1]]; int8 as
+        float32. Raises as `rows` does."""
+        tokens, offsets = self.stored_tokens(self._found(keys))
+        return as_given(tokens), offsets
+
+    def stored_tokens(self, rows: Whole) -> tuple[torch.Tensor, torch.Tensor]:
+        """`ragged_rows` by number, int64 [n], and int8 as it is stored, for `quantised.widened`:
+        [tokens, *stored_shape]. Raises DamagedError."""
+        return self._spans.gather(rows, self.stored, self._empty(0))
+
+    def _empty(self, rows: int) -> torch.Tensor:
+        """Room for rows, or tokens, as they are stored."""
         import torch
 
-        empty = torch.empty((0, *self.row_shape), dtype=torch_type(self.dtype))
-        return self._spans.gather(self._found(keys), self.stored, empty)
+        return torch.empty((rows, *self.record.stored_shape), dtype=torch_type(self.dtype))
 
     def _found(self, keys: Sequence[str | bytes]) -> Whole:
         """Row of each key. Raises KeyNotFoundError."""
@@ -300,8 +317,8 @@ class Table:
         return index
 
     def __getitem__(self, key: str | bytes) -> torch.Tensor:
-        """One row [*row_shape], of a ragged table [tokens, *row_shape]. A key is the text itself,
-        or an image's hex content key (or the 16 bytes)."""
+        """One row [*row_shape], of a ragged table [tokens, *row_shape]; int8 as float32. A key is
+        the text itself, or an image's hex content key (or the 16 bytes)."""
         return self.rows([key])[0]
 
     def _key(self, key: str | bytes) -> bytes:

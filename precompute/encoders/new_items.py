@@ -18,6 +18,7 @@ from precompute.errors import ItemError
 from precompute.numerics import Numerics, check_stored, to_stored
 from vqa_cache.errors import RefusedError
 from vqa_cache.keys import nfc
+from vqa_cache.quantised import as_given
 from vqa_cache.records.table import Identity
 from vqa_cache.spec import parse_spec
 from vqa_cache.system.device import choose_device
@@ -69,7 +70,7 @@ class TableEncoder:
         self.encoder.to(choose_device())
 
     def rows(self, items: Sequence[str]) -> Iterator[tuple[torch.Tensor, int]]:
-        """Of each image file or text its row in the stored type, [1, *row_shape], or [tokens,
+        """Of each image file or text its row as a table gives it, [1, *row_shape], or [tokens,
         *row_shape] of a ragged table, and the number of those.
 
         Raises:
@@ -87,7 +88,7 @@ class TableEncoder:
         lengths = [encoder.length(one) if encoder.ragged else 1 for one in prepared]
         for error in check_stored(rows, stored).values():
             raise ItemError(f"{encoder.modality} {items[0]!r} or one beside it: {error}")
-        yield from zip(stored.split(lengths), lengths, strict=True)
+        yield from zip(as_given(stored).split(lengths), lengths, strict=True)
 
     def _prepared(self, item: str) -> object:
         try:

@@ -21,6 +21,7 @@ from train.inputs.positions import PositionTable, ranges, row_spans
 from train.inputs.question_words import QuestionWords
 from train.inputs.resident import ItemRows, ResidentTable, residence
 from train.inputs.specification import Grid, Specification, Tokens, Vector, Words
+from vqa_cache.quantised import widened
 from vqa_cache.system.allocator import in_large_pages
 from vqa_cache.system.device import CPU
 from vqa_cache.table import Table
@@ -107,7 +108,7 @@ def _hold_rows(
     home = residence(config.load, len(used) * kept * compute_type.itemsize, device)
     source: torch.Tensor | MappedRows | ReadAhead
     if home is not None:
-        source = table.tensor().reshape(len(table), -1)
+        source = table.stored_rows()
     else:
         mapped = MappedRows(table)
         source = mapped if blocks is None else ReadAhead(mapped, blocks)
@@ -168,7 +169,7 @@ def _hold_positions(
     values = in_large_pages(torch.empty((len(source), tokens.d), dtype=compute_type, device=home))
     for start in range(0, len(source), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        values[chunk] = normaliser(source[chunk].float())
+        values[chunk] = normaliser(widened(source[chunk]))
     held = PositionTable(
         values, first, count, tokens, normaliser=normaliser, compute_type=compute_type,
         device=device, boxes=_boxes(boxes, table, used, lengths, home),
@@ -188,12 +189,12 @@ def _fitted(config: Config, source: Source, rows: Rows, width: int) -> Normalise
 
 
 def _read_positions(table: Table, rows: np.ndarray) -> torch.Tensor:
-    """Positions of rows of a table, joined, [all, d] in stored type."""
+    """Positions of rows of a table, joined, as they are stored, [all, d] (int8: [all, d + 4])."""
     if table.ragged:
-        found, _ = table.ragged_rows([key.tobytes() for key in table.keys[rows]])
+        found, _ = table.stored_tokens(rows)
     else:
-        found = table.tensor()[torch.from_numpy(rows)]
-    return found.reshape(-1, table.row_shape[-1])
+        found = table.stored_rows()[torch.from_numpy(rows)]
+    return found.reshape(-1, found.shape[-1])
 
 
 def _boxes(
@@ -208,7 +209,7 @@ def _boxes(
             f"table {boxes.name}: does not hold a box for every region of {table.name}; import "
             "features and boxes from the same files"
         )
-    found = _read_positions(boxes, rows).reshape(-1, 4).float()
+    found = widened(_read_positions(boxes, rows)).reshape(-1, 4)
     if len(found) and not (found.min() >= 0 and found.max() <= 1):
         outside = int(((found < 0) | (found > 1)).any(dim=1).sum())
         raise TrainError(

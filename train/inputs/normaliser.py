@@ -13,6 +13,7 @@ import torch
 from train.errors import TrainError
 from train.inputs.large.mapped_rows import MappedRows
 from train.inputs.large.read_ahead import ReadAhead
+from vqa_cache.quantised import widened
 
 Source = torch.Tensor | MappedRows | ReadAhead
 Normalisation = Literal["none", "l2", "zscore", "whiten", "pca"]
@@ -95,7 +96,7 @@ def fit_normaliser(
     width: int | None = None,
     narrowing: Narrowing | None = None,
 ) -> Normaliser:
-    """Statistics of the given rows (each distinct row once) of [rows, n * width], over all n
+    """Statistics of the given rows (each distinct row once) of n * width numbers, over all n
     positions of a row together; None is the whole row.
 
     A dimension that never varies is centred and not scaled; a direction that never varies is 0
@@ -104,7 +105,7 @@ def fit_normaliser(
     Args:
         narrowing: of "pca".
     """
-    width = width or source.shape[1]
+    width = width or width_of(source)
     rows = distinct(train_rows, len(source))
     fitted = kind in ("zscore", "whiten", "pca")
     if not fitted or not len(rows):
@@ -187,7 +188,13 @@ def distinct(rows: Rows, n: int) -> Rows:
 
 
 def chunks_of(source: Source, rows: Rows) -> Iterator[torch.Tensor]:
-    """Rows of [rows, width] as float32 copies, some thousands at a time."""
+    """Rows [n, width] as float32 copies, some thousands at a time."""
     for start in range(0, len(rows), CHUNK_ROWS):
         picked = source.index_select(0, torch.from_numpy(rows[start : start + CHUNK_ROWS]))
-        yield picked.float() if picked.dtype != torch.float32 else picked
+        yield widened(picked).flatten(1)
+
+
+def width_of(source: Source) -> int:
+    """Numbers in a row."""
+    no_row = torch.empty((0, *source.shape[1:]), dtype=source.dtype)
+    return widened(no_row).flatten(1).shape[1]

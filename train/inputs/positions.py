@@ -13,6 +13,7 @@ from train.inputs.large.mapped_rows import MappedRows
 from train.inputs.normaliser import Normaliser
 from train.inputs.resident import ItemRows, beside
 from train.inputs.specification import Input, Tokens, Words
+from vqa_cache.quantised import widened
 from vqa_cache.system.device import CPU
 
 
@@ -118,7 +119,7 @@ class PositionTable:
             if not len(self._source):  # no row has a position: zeros, masked everywhere
                 return self._source.new_zeros((len(places), *self._source.shape[1:]))
             return self._source.index_select(0, places).to(self.device, non_blocking=True)
-        exact = self._source.index_select(0, places).float()
+        exact = widened(self._source.index_select(0, places)).flatten(1)
         return self.normaliser(exact).to(self.compute_type).to(self.device, non_blocking=True)
 
 

@@ -14,8 +14,9 @@ import torch
 from train.inputs.device import free_memory
 from train.inputs.large.blocks import Blocks, Windows
 from train.inputs.large.read_ahead import ReadAhead
-from train.inputs.normaliser import Normaliser, Rows, Source, chunks_of
+from train.inputs.normaliser import Normaliser, Rows, Source, chunks_of, width_of
 from train.inputs.specification import Grid, Input, Vector
+from vqa_cache.quantised import widened
 from vqa_cache.system.allocator import in_large_pages
 from vqa_cache.system.device import CPU
 from vqa_cache.system.memory import available_memory
@@ -78,18 +79,18 @@ class ResidentTable:
     ) -> None:
         """
         Args:
-            source: the table, [rows, *row_shape], any float type.
+            source: the table, [rows, *stored_shape].
             used: rows of the table that will be asked for, sorted, distinct.
             normaliser: of a vector, or of each position of a grid.
             specification: of the source; None is a vector.
             home: where rows are held; None leaves them in their files.
             blocks: by the rows of the table.
         """
-        flat = source.reshape(len(source), -1) if isinstance(source, torch.Tensor) else source
-        given = specification or Vector(flat.shape[1])
+        width = width_of(source)
+        given = specification or Vector(width)
         self._given = given.d
         self.specification = replace(given, d=normaliser.gives(given.d))
-        self.width = flat.shape[1] // given.d * self.specification.d
+        self.width = width // given.d * self.specification.d
         self.normaliser = normaliser
         self.compute_type = compute_type
         self.device = device
@@ -97,18 +98,18 @@ class ResidentTable:
         self.home = home or CPU
         self._apart = self.home != device
         self.blocks = blocks.of_rows(used) if blocks is not None and self.resident else blocks
-        self._values = self._read(flat, used) if self.resident else flat
-        self.place = torch.full((len(flat),), -1, dtype=torch.int64)
+        self._values = self._read(source, used) if self.resident else source
+        self.place = torch.full((len(source),), -1, dtype=torch.int64)
         self.place[torch.from_numpy(used)] = (
             torch.arange(len(used)) if self.resident else torch.from_numpy(used)
         )
 
-    def _read(self, flat: Source, used: Rows) -> torch.Tensor:
+    def _read(self, source: Source, used: Rows) -> torch.Tensor:
         values = in_large_pages(
             torch.empty((len(used), self.width), dtype=self.compute_type, device=self.home)
         )
         start = 0
-        for chunk in chunks_of(flat, used):
+        for chunk in chunks_of(source, used):
             values[start : start + len(chunk)] = self._normalised(chunk)
             start += len(chunk)
         return values
@@ -156,7 +157,7 @@ class ResidentTable:
     def _take(self, rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         if self.resident and isinstance(self._values, torch.Tensor):
             return torch.index_select(self._values, 0, rows, out=out)
-        exact = self._values.index_select(0, rows).float()
+        exact = widened(self._values.index_select(0, rows))
         return out.copy_(self._normalised(exact))
 
     def _normalised(self, rows: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from train.errors import TrainError
 from vqa_cache import CacheError, text_key
 from vqa_cache.cache import Cache
 from vqa_cache.keys import pack_keys
+from vqa_cache.quantised import widened
 from vqa_cache.spec import Features, is_table_name, parse_spec
 from vqa_cache.table import Table
 
@@ -85,4 +86,4 @@ def answer_vectors(table: Table, answers: Sequence[str], command: str) -> torch.
             f"table {table.name} lacks {len(missing):,} of {len(answers):,} answer texts: "
             f"{named}{more}; add them with: {command}"
         )
-    return table.tensor()[torch.from_numpy(rows)].reshape(len(answers), -1).float()
+    return widened(table.stored_rows()[torch.from_numpy(rows)]).reshape(len(answers), -1)

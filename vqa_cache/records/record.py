@@ -16,7 +16,7 @@ from vqa_cache.errors import DamagedError, NewerFormatError
 from vqa_cache.keys import canonical_json, json_digest
 from vqa_cache.records.fields import Fields
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the newest; a record has the oldest that knows what it says
 _DAMAGED_JSON = (ValueError, RecursionError)  # JSONDecodeError and UnicodeDecodeError are the first
 
 
@@ -29,6 +29,11 @@ class Record(ABC):
     @abstractmethod
     def parse(cls, fields: Fields) -> Self:
         """Its fields, checked. Raises DamagedError."""
+
+    @property
+    def version(self) -> int:
+        """The oldest format version that knows everything that the record says."""
+        return 1
 
     @abstractmethod
     def as_json(self) -> dict[str, Any]:
@@ -53,7 +58,7 @@ class CacheRecord(Record):
 
 def stamped(record: Record) -> dict[str, Any]:
     """A record as a whole JSON object."""
-    whole = {**record.as_json(), "format": record.format, "version": FORMAT_VERSION}
+    whole = {**record.as_json(), "format": record.format, "version": record.version}
     return {**whole, "digest": json_digest(whole)}
 
 
@@ -99,13 +104,16 @@ def parse_record(content: bytes, kind: type[R], where: Path | str) -> R:
         expected = json_digest(found)
     except _DAMAGED_JSON as error:  # a lone surrogate, or nested too deeply
         raise DamagedError(f"{where}: has no canonical form ({error})") from error
-    if version != FORMAT_VERSION or digest != expected:
+    if digest != expected:
         raise DamagedError(f"{where}: the record's digest is wrong: it was changed or damaged")
     if not canonical:
         raise DamagedError(
             f"{where}: is not in canonical form (keys sorted, no blanks, one newline at its end)"
         )
-    return kind.parse(Fields(found, str(where)))
+    record = kind.parse(Fields(found, str(where)))
+    if version != record.version:
+        raise DamagedError(f"{where}: format version {version}, expected {record.version}")
+    return record
 
 
 def _no_constant(name: str) -> None:

@@ -91,6 +91,10 @@ class ShardRecord(Stored, Record):
         }
 
     @property
+    def version(self) -> int:
+        return 2 if any(array.dtype == "int8" for array in self.arrays.values()) else 1
+
+    @property
     def planned_keys(self) -> Keys:
         """The planned keys, failed ones included, uint8 [planned, 16]."""
         return np.frombuffer(self.planned, np.uint8).reshape(-1, KEY_BYTES)
@@ -128,7 +132,7 @@ def check_membership(record: ShardRecord, name: str, table: TableRecord, where: 
             f"{table.id}, shard {name}: it was copied from there"
         )
     tokens = None if table.ragged else record.rows
-    expect_array(record, "rows", table.dtype, (tokens, *table.row_shape), where)
+    expect_array(record, "rows", table.dtype, (tokens, *table.stored_shape), where)
     if table.ragged:
         expect_array(record, "offsets", "int64", (record.rows + 1,), where)
     if table.modality == "text":
@@ -206,6 +210,10 @@ class SealRecord(Record):
             for kind in kinds
         }
         return {"table": stamped(self.table), **listed}
+
+    @property
+    def version(self) -> int:
+        return self.table.version
 
 
 def _keys(fields: Fields, name: str) -> bytes:

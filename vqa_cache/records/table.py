@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
 from vqa_cache.containers import CONTAINERS, Container
-from vqa_cache.dtypes import STORED_TYPES, StoredType, item_bytes
+from vqa_cache.dtypes import STORED_TYPES, StoredType, row_bytes, stored_shape
 from vqa_cache.errors import RefusedError
 from vqa_cache.keys import json_digest
 from vqa_cache.records.fields import Fields
@@ -250,8 +249,7 @@ class TableRecord(TableSettings, Record):
                 f"{identity.modality}/<library>.<model>/<tap>/{identity.dtype}@{identity.id[:8]}",
             )
         row_shape = fields.wholes("row_shape", low=1)
-        row_bytes = math.prod(row_shape) * item_bytes(identity.dtype)
-        if not row_shape or row_bytes > _LARGEST_ROW:
+        if not row_shape or row_bytes(row_shape, identity.dtype) > _LARGEST_ROW:
             raise fields.wrong("row_shape", "at least one size, and less than a terabyte")
         return cls(
             identity=identity,
@@ -265,7 +263,7 @@ class TableRecord(TableSettings, Record):
             batch_plan=BatchPlan.parse(fields.inner("batch_plan")),
             device=fields.text_or_none("device") if "device" in fields else None,
             threads=fields.whole("threads", 1),
-            canaries=Canaries.parse(fields.inner("canaries"), row_bytes),
+            canaries=Canaries.parse(fields.inner("canaries"), row_bytes(row_shape, identity.dtype)),
             environment=fields.text_map("environment"),
         )
 
@@ -310,7 +308,16 @@ class TableRecord(TableSettings, Record):
     @property
     def row_bytes(self) -> int:
         """Bytes of one stored row; of one token where the table is ragged."""
-        return math.prod(self.row_shape) * item_bytes(self.dtype)
+        return row_bytes(self.row_shape, self.dtype)
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Shape of one row, or token, as it is stored."""
+        return stored_shape(self.row_shape, self.dtype)
+
+    @property
+    def version(self) -> int:
+        return 2 if self.dtype == "int8" else 1
 
     @property
     def shown_shape(self) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vqa_cache.dtypes import numpy_type
 from vqa_cache.keys import unpack_keys
+from vqa_cache.quantised import canary_rows, widened
 from vqa_cache.table import Table
 
 NOT_SET = "not set"
@@ -144,7 +144,4 @@ def _canaries(table: Table) -> npt.NDArray[np.float64] | None:
     stored = table.record.canaries
     if table.ragged or not stored.count:
         return None
-    raw = np.frombuffer(stored.rows, dtype=numpy_type(table.dtype))
-    if table.dtype == "bfloat16":  # its bits are the upper half of a float32's
-        raw = (raw.astype(np.uint32) << 16).view(np.float32)
-    return raw.astype(np.float64).reshape(stored.count, -1)
+    return widened(canary_rows(table.record)).flatten(1).double().numpy()

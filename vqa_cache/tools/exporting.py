@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqa_cache.arrays import text_arrays
-from vqa_cache.dtypes import raw_rows
+from vqa_cache.dtypes import item_bytes, raw_rows
 from vqa_cache.errors import CacheError
 from vqa_cache.keys import canonical_json, unpack_keys
 from vqa_cache.ragged import Whole
@@ -58,7 +59,7 @@ def export_table(table: Table, kind: str, folder: Path) -> list[Path]:
 
 def _batches(table: Table, *, exact: bool) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """First row of each batch and its rows [batch, *row_shape], or its tokens joined; bfloat16 as
-    it is stored, or exactly as float32."""
+    it is stored, or exactly as float32; int8 as float32."""
     keys = unpack_keys(table.keys)
     for start in range(0, len(keys), _ROWS_AT_ONCE):
         chosen = keys[start : start + _ROWS_AT_ONCE]
@@ -77,7 +78,12 @@ def _shape(table: Table) -> tuple[int, ...]:
 
 def _widened(table: Table) -> str:
     """The type of rows where bfloat16 is unknown: float32 holds its values exactly."""
-    return "float32" if table.dtype == "bfloat16" else table.dtype
+    return "float32" if table.dtype == "bfloat16" else _given_type(table)
+
+
+def _given_type(table: Table) -> str:
+    """The type of rows as the table gives them."""
+    return "float32" if table.dtype == "int8" else table.dtype
 
 
 def _write_npy(table: Table, folder: Path) -> list[Path]:
@@ -155,8 +161,9 @@ def _write_safetensors(table: Table, folder: Path) -> list[Path]:
         "__metadata__": {"vqa_cache": canonical_json(stamped(table.record)).decode()}
     }
     end = 0
+    given, shape = _given_type(table), _shape(table)
     shapes: dict[str, tuple[str, tuple[int, ...], int]] = {
-        "rows": (table.dtype, _shape(table), _shape(table)[0] * table.row_bytes)
+        "rows": (given, shape, math.prod(shape) * item_bytes(given))
     }
     shapes |= {name: (str(data.dtype), data.shape, data.nbytes) for name, data in small.items()}
     for name, (dtype, shape, size) in shapes.items():

@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from vqa_cache.cache import Cache
 from vqa_cache.containers import Container
-from vqa_cache.dtypes import StoredType, raw_rows, torch_type
+from vqa_cache.dtypes import StoredType, raw_rows
 from vqa_cache.errors import CacheError
 from vqa_cache.identity import add_spec, begin_table
 from vqa_cache.keys import image_key, nfc, text_key
+from vqa_cache.quantised import to_stored, widened
 from vqa_cache.records.names import is_path
 from vqa_cache.records.table import BatchPlan, Canaries, Identity, Modality, TableSettings
 from vqa_cache.shard import ROWS_PER_SHARD, ShardWriter, shard_name
@@ -224,7 +225,7 @@ def import_table(
 
     Args:
         encoder: the stated name of what made the rows.
-        dtype: stored type, "float16", "float32" or "bfloat16".
+        dtype: stored type.
 
     Raises:
         CacheError: a row cannot be stored in this type, or the name cannot be part of a spec.
@@ -277,8 +278,8 @@ def _stored(item: Item, row: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
     import torch
 
     exact = torch.from_numpy(row.astype(np.float32))
-    stored = exact.to(torch_type(dtype))
-    if not bool(torch.isfinite(stored).all()):
+    stored = to_stored(exact, dtype)
+    if not bool(torch.isfinite(widened(stored)).all()):
         if not bool(torch.isfinite(exact).all()):
             raise CacheError(f"{item.where}: has values that are not finite; mend them there")
         raise CacheError(

@@ -29,11 +29,11 @@ class Run:
 
 
 class MappedRows:
-    """Rows [rows, width] of a table, in stored type and its row order; nothing is held in memory.
-    Of a ragged table, its tokens: [tokens of all shards, width].
+    """Rows [rows, *stored_shape] of a table, as they are stored and in its row order; nothing is
+    held in memory. Of a ragged table, its tokens: [tokens of all shards, *stored_shape].
 
     Attributes:
-        shape: (rows, width).
+        shape: (rows, *stored_shape).
         place: int64 [rows], where a row is in the rows of all shards, joined in the order of the
             shards' names.
     """
@@ -48,7 +48,7 @@ class MappedRows:
         first = _first_of_shards(table)
         shard, row = table.places
         place = np.arange(first[-1]) if table.ragged else first[shard] + row
-        self.shape = (len(place), math.prod(table.row_shape))
+        self.shape = (len(place), *table.record.stored_shape)
         self.dtype = torch_type(table.dtype)
         self.place = torch.from_numpy(place)
         self._first = torch.from_numpy(first)
@@ -58,7 +58,7 @@ class MappedRows:
         return self.shape[0]
 
     def index_select(self, dim: int, index: torch.Tensor) -> torch.Tensor:
-        """Rows [n, width] by number, int64 [n], as of a tensor; `dim` is 0.
+        """Rows [n, *stored_shape] by number, int64 [n], as of a tensor; `dim` is 0.
 
         Raises:
             DamagedError: a block that holds some of them differs from its checksum, or its file is
@@ -68,10 +68,9 @@ class MappedRows:
         order = place.argsort()
         shard = torch.searchsorted(self._first, place[order], right=True) - 1
         numbers, counts = shard.unique_consecutive(return_counts=True)
-        rows = torch.empty((len(index), self.shape[1]), dtype=self.dtype)
+        rows = torch.empty((len(index), *self.shape[1:]), dtype=self.dtype)
         for number, here in zip(numbers.tolist(), order.split(counts.tolist()), strict=True):
-            own = self._shards[number].rows(place[here] - self._first[number])
-            rows[here] = own.reshape(len(here), -1)
+            rows[here] = self._shards[number].rows(place[here] - self._first[number])
         return rows
 
     def read(self, runs: Sequence[Run], out: torch.Tensor) -> None:
@@ -81,7 +80,7 @@ class MappedRows:
 
         Args:
             runs: in the order of the shards.
-            out: [sum of counts, width], contiguous.
+            out: [sum of counts, *stored_shape], contiguous.
 
         Raises:
             DamagedError: as `index_select` does.
@@ -90,7 +89,7 @@ class MappedRows:
         for number, own in spans:
             self._shards[number].will_need(own)
         target, done = memory_of(out), 0
-        row_bytes = self.shape[1] * self.dtype.itemsize
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         for number, own in spans:
             for first, last in own:
                 size = (last - first) * row_bytes

@@ -17,7 +17,7 @@ class _Loaded:
     """A window in memory.
 
     Attributes:
-        rows: [rows, width] in stored type.
+        rows: [rows, *stored_shape].
         shift: int64 [blocks], what takes a row of a block from its place in the files to `rows`.
     """
 
@@ -34,11 +34,11 @@ class ReadAhead:
     comes through the memory map: slowly, and the same.
 
     Attributes:
-        shape: (rows, width).
+        shape: (rows, *stored_shape).
     """
 
     def __init__(self, rows: MappedRows, blocks: Blocks) -> None:
-        self.shape = rows.shape
+        self.shape, self.dtype = rows.shape, rows.dtype
         self.blocks = blocks
         self._rows = rows
         self._buffers: list[torch.Tensor] = []
@@ -58,7 +58,7 @@ class ReadAhead:
             self._window_of = torch.cat([windows.of_block, torch.tensor([-1])])
 
     def index_select(self, dim: int, index: torch.Tensor) -> torch.Tensor:
-        """Rows [n, width] by number, int64 [n], as of a tensor; `dim` is 0.
+        """Rows [n, *stored_shape] by number, int64 [n], as of a tensor; `dim` is 0.
 
         Raises:
             DamagedError: a file is gone, has become shorter, or cannot be read.
@@ -69,7 +69,7 @@ class ReadAhead:
         numbers = window.unique().tolist()
         if len(numbers) == 1:
             return self._from(numbers[0], index)
-        rows = torch.empty((len(index), self.shape[1]), dtype=self._rows.dtype)
+        rows = torch.empty((len(index), *self.shape[1:]), dtype=self._rows.dtype)
         for number in numbers:  # a batch over the edge of a window
             here = (window == number).nonzero()[:, 0]
             rows[here] = self._from(number, index[here])
@@ -105,7 +105,7 @@ class ReadAhead:
 
     def _new_buffer(self) -> torch.Tensor:
         largest = int(self.blocks.count.max()) * min(self.blocks.per_window, len(self.blocks))
-        return torch.empty((largest, self.shape[1]), dtype=self._rows.dtype)
+        return torch.empty((largest, *self.shape[1:]), dtype=self._rows.dtype)
 
     def _read(self, windows: Windows, number: int, buffer: int) -> _Loaded:
         chosen = (windows.of_block == number).nonzero()[:, 0]
