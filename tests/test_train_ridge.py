@@ -158,7 +158,8 @@ def test_a_signal_ends_a_command_with_one_line(
     words = [*experiment, "features.dataset=tiny", "--cache", str(cache)]
     monkeypatch.setattr("train.engine.data.load_data", load_and_stop)
     monkeypatch.setattr(sys, "argv", [name, *words])
-    monkeypatch.delitem(sys.modules, name, raising=False)
+    for loaded in (name, f"{name}.__main__"):
+        monkeypatch.delitem(sys.modules, loaded, raising=False)
     before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
     try:
         with pytest.raises(SystemExit) as ended:

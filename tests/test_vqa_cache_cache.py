@@ -57,8 +57,8 @@ def test_there_must_be_a_cache(tmp_path: Path) -> None:
 
 def test_a_newer_cache_names_both_versions(root: Path) -> None:
     path = root / "CACHE.json"
-    path.write_bytes(path.read_bytes().replace(b'"version":1}', b'"version":2}'))
-    with pytest.raises(NewerFormatError, match=r"CACHE.json: format version 2, .* up to 1"):
+    path.write_bytes(path.read_bytes().replace(b'"version":1}', b'"version":3}'))
+    with pytest.raises(NewerFormatError, match=r"CACHE.json: format version 3, .* up to 2"):
         vqa_cache.open(root)
 
 

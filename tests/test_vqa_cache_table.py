@@ -284,7 +284,7 @@ def test_a_damaged_seal_is_not_used(table: Table, content: bytes) -> None:
 def test_a_seal_of_a_newer_version_is_only_an_index(table: Table) -> None:
     table.seal()
     path = table.folder / "seal.json"
-    path.write_bytes(path.read_bytes().replace(b'"version":1}', b'"version":2}'))
+    path.write_bytes(path.read_bytes().replace(b'"version":1}', b'"version":3}'))
     assert len(Table(table.folder)) == 9
 
 
