@@ -46,7 +46,8 @@ from train.config.files import load_experiment
 from train.engine.data import load_data
 from train.inputs.large.blocks import BLOCK_SIZES, BlockSizes
 from train.inputs.load import TrainingData
-from train.loop.fit import Watch, fit
+from train.loop.fit import fit
+from train.loop.training_loop import Watch
 from vqa_cache.system.allocator import keep_freed_memory
 from vqa_cache.system.commands import Command
 from vqa_cache.system.device import CPU

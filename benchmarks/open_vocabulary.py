@@ -46,7 +46,8 @@ from train.inputs.load import TrainingData, join_data
 from train.inputs.parts import Part
 from train.inputs.tables import answer_vectors, find_answer_table
 from train.inputs.vocabulary import Vocabulary, count_answers
-from train.loop.fit import Fitted, Watch, fit
+from train.loop.fit import Fitted, fit
+from train.loop.training_loop import Watch
 from train.metrics.clustered import clustered_interval
 from vqa_cache.cache import Cache
 from vqa_cache.system.allocator import keep_freed_memory

@@ -34,7 +34,8 @@ from train.engine import cuda_graph
 from train.engine.data import load_data
 from train.inputs.normaliser import Normaliser
 from train.inputs.resident import ResidentTable
-from train.loop.fit import Watch, fit
+from train.loop.fit import fit
+from train.loop.training_loop import Watch
 from vqa_cache.system.device import CPU
 
 SMALL = Sizes({"train": 300, "val": 60}, {"train": 4000, "val": 500}, 400, 50, 6, 10)

@@ -4,7 +4,7 @@ capture itself is tested: what is read from where, what a warm-up leaves, how a 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +25,7 @@ from train.inputs.batch import batches_of
 from train.inputs.normaliser import Normaliser
 from train.inputs.resident import ItemRows, ResidentTable
 from train.inputs.specification import Batch
-from train.loop import fit
+from train.loop import training_loop
 from train.losses.cross_entropy import CrossEntropy
 from train.trainer import train as train_run
 from vqa_cache.system.device import CPU
@@ -34,7 +34,9 @@ from vqa_cache.system.signals import Stopped
 STEPS, SIZE, ROWS = 50, 8, 40
 
 
-def repeat(work: Callable[[], None], restore: Callable[[], None]) -> Callable[[], None]:
+def repeat(
+    work: Callable[[], None], restore: Callable[[], None], _: Iterable[torch.Generator] = ()
+) -> Callable[[], None]:
     """What `cuda_graph.capture` does, where nothing can be captured."""
     for _ in range(WARM_UPS):
         work()
@@ -167,15 +169,15 @@ def rows_of(run: Path | None) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def as_on_a_gpu(stand_in: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`fit` takes the device that it trains on for another one than the CPU."""
-    monkeypatch.setattr(fit, "CPU", torch.device("meta"))
+    """A training takes the device that it trains on for another one than the CPU."""
+    monkeypatch.setattr(training_loop, "CPU", torch.device("meta"))
 
 
 def test_the_log_has_the_rows_of_a_cpu(
     tmp_path: Path, cache: Path, as_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captured = rows_of(train_run_in(tmp_path / "graph", cache))
-    monkeypatch.setattr(fit, "CPU", CPU)
+    monkeypatch.setattr(training_loop, "CPU", CPU)
     eager = rows_of(train_run_in(tmp_path / "eager", cache))
     assert [list(row) for row in captured] == [list(row) for row in eager]
     losses = [
@@ -203,7 +205,7 @@ def test_a_run_may_go_on_without_graphs_to_the_same_bytes(
 ) -> None:
     whole = train_run_in(tmp_path / "whole", cache)
     assert train_run_in(tmp_path / "stopped", cache, asked=33) is None
-    monkeypatch.setattr(fit, "CPU", CPU)
+    monkeypatch.setattr(training_loop, "CPU", CPU)
     run = train_run_in(tmp_path / "stopped", cache)
     assert run is not None
     assert whole is not None
@@ -225,7 +227,7 @@ def test_a_class_of_ones_own_is_not_captured(
         "        return self.linear(x) * (1 + self.calls % 3)\n"
     )
     said: list[str] = []
-    monkeypatch.setattr(fit, "say", lambda _, line: said.append(line))
+    monkeypatch.setattr(training_loop, "say", lambda _, line: said.append(line))
     head = {"head": 'name = "counting:Head"'}
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -234,7 +236,7 @@ def test_a_class_of_ones_own_is_not_captured(
         "tiny_mlp: steps run kernel by kernel: Head is a class of one's own, whose Python a graph "
         "would not run"
     ]
-    monkeypatch.setattr(fit, "CPU", CPU)
+    monkeypatch.setattr(training_loop, "CPU", CPU)
     assert found == rows_of(run_of(tmp_path / "b", cache, "baselines=off", **head))
 
 
@@ -260,18 +262,20 @@ def test_biases_that_a_batch_norm_subtracts_again_are_not_compared() -> None:
 def test_a_step_that_waits_runs_eagerly_and_that_is_said(
     tmp_path: Path, cache: Path, as_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(work: Callable[[], None], restore: Callable[[], None]) -> Callable[[], None]:
+    def refuse(
+        work: Callable[[], None], restore: Callable[[], None], _: Iterable[torch.Generator] = ()
+    ) -> Callable[[], None]:
         work()
         restore()
         raise CannotCaptureError("called a synchronizing CUDA operation")
 
     said: list[str] = []
     monkeypatch.setattr(cuda_graph, "capture", refuse)
-    monkeypatch.setattr(fit, "say", lambda _, line: said.append(line))
+    monkeypatch.setattr(training_loop, "say", lambda _, line: said.append(line))
     found = rows_of(train_run_in(tmp_path / "refused", cache))
     line = "tiny_mlp: steps run kernel by kernel: called a synchronizing CUDA operation"
     assert said == [line]
-    monkeypatch.setattr(fit, "CPU", CPU)
+    monkeypatch.setattr(training_loop, "CPU", CPU)
     assert found == rows_of(train_run_in(tmp_path / "eager", cache))
 
 

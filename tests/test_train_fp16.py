@@ -18,7 +18,8 @@ from train.engine.data import load_data
 from train.engine.precision import choose_precision
 from train.errors import DivergedError
 from train.inputs.load import TrainingData
-from train.loop.fit import Fitted, Watch, fit
+from train.loop.fit import Fitted, fit
+from train.loop.training_loop import Watch
 from train.sweep import pack
 from vqa_cache.system.device import CPU
 

@@ -13,7 +13,8 @@ import vqa_cache
 from train.config.files import load_experiment
 from train.engine.data import load_data
 from train.errors import TrainError
-from train.loop.fit import Watch, fit
+from train.loop.fit import fit
+from train.loop.training_loop import Watch
 from train.lr_find import Tried, best_of, command, rate_grid
 
 

@@ -26,7 +26,8 @@ from train.inputs.large.mapped_rows import MappedRows
 from train.inputs.load import TrainingData
 from train.inputs.order import SampleOrder, along
 from train.inputs.single_pass import single_pass
-from train.loop.fit import Fitted, Watch, fit
+from train.loop.fit import Fitted, fit
+from train.loop.training_loop import Watch
 from train.sweep.pack import train_pack
 from train.trainer import tables_told
 from vqa_cache.errors import DamagedError

@@ -15,8 +15,8 @@ from train.components.lookup import options_of
 from train.components.ranges import Range, Share, Size, all_finite
 from train.config.files import load_experiment
 from train.errors import ConfigError, TrainError
-from train.loop.fit import Watch
 from train.loop.selection import milestones
+from train.loop.training_loop import Watch
 from train.sweep.request import Request
 from train.sweep.run import sweep
 from train.sweep.space import parse_space

@@ -28,7 +28,8 @@ from train.config.files import load_experiment
 from train.engine.data import load_data
 from train.errors import TrainError
 from train.evaluation import baselines as baselines_module
-from train.loop.fit import Watch, fit
+from train.loop.fit import fit
+from train.loop.training_loop import Watch
 from train.runs import folder as runs_module
 from train.runs.folder import load_run
 from train.trainer import train as train_run

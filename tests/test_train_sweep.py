@@ -15,7 +15,8 @@ import vqa_cache
 from train.config.files import load_experiment
 from train.engine.data import load_data
 from train.errors import ConfigError
-from train.loop.fit import Watch, fit
+from train.loop.fit import fit
+from train.loop.training_loop import Watch
 from train.sweep.__main__ import choose_sampler, choose_trials
 from train.sweep.pack import evaluation_rows, group, most_lanes, rungs, train_pack
 from train.sweep.propose import Told, importance, propose, round_bounds

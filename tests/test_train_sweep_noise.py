@@ -17,7 +17,7 @@ from test_train_small_cache import (
     write_experiment,
 )
 
-from train.loop.fit import Watch
+from train.loop.training_loop import Watch
 from train.sweep.request import Request
 from train.sweep.run import sweep
 from train.sweep.space import parse_space

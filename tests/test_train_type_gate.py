@@ -35,7 +35,7 @@ from train.inputs.specification import Vector
 from train.inputs.vocabulary import UNTYPED, Vocabulary, typed
 from train.lanes.loss import LaneTypeCrossEntropy
 from train.loop.checkpoint import load_checkpoint
-from train.loop.fit import Watch
+from train.loop.training_loop import Watch
 from train.losses import IGNORED
 from train.losses.type_cross_entropy import TypeCrossEntropy
 from train.predict.model import TrainedModel

@@ -21,7 +21,7 @@ from train.command_line import (
 from train.errors import ConfigError, TrainError
 
 if TYPE_CHECKING:
-    from train.loop.fit import Watch
+    from train.loop.training_loop import Watch
 
 RATES = 64
 BAR = 40  # characters
@@ -61,7 +61,7 @@ def command(
     """
     if not 0 < low < high < math.inf:
         raise ConfigError([f"--low {low} --high {high}: expected finite rates, 0 < low < high"])
-    from train.loop.fit import Watch
+    from train.loop.training_loop import Watch
     from vqa_cache.system.signals import StopSignal
 
     console = Console(stderr=as_json)

@@ -28,10 +28,11 @@ from train.evaluation.result import compose
 from train.inputs.load import TrainingData, join_data
 from train.inputs.order import along
 from train.inputs.soft_targets import annotators_of
-from train.loop.fit import Fitted, Watch, fit
+from train.loop.fit import Fitted, fit
 from train.loop.lock import locked
 from train.loop.progress import say
 from train.loop.tensorboard import Events
+from train.loop.training_loop import Watch
 from train.runs.folder import RunFolder, choose_folder, unfinished_with_other_code
 from train.runs.registry import Registry
 from vqa_cache.system.device import CPU, device_name

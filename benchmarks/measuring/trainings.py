@@ -8,7 +8,8 @@ from rich.console import Console
 
 from train.config.schema import Config
 from train.inputs.load import TrainingData
-from train.loop.fit import Training, Watch
+from train.loop.fit import Training
+from train.loop.training_loop import Watch
 
 
 def begin_training(config: Config, data: TrainingData, folder: Path) -> Training:

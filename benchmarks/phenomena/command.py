@@ -51,7 +51,8 @@ from data.shapes.dataset import Making, make
 from train.config.files import load_experiment
 from train.engine.data import hold_joined
 from train.inputs.load import JoinedData, join_data
-from train.loop.fit import Watch, fit
+from train.loop.fit import fit
+from train.loop.training_loop import Watch
 from vqa_cache.cache import Cache
 from vqa_cache.system.allocator import keep_freed_memory
 from vqa_cache.system.commands import Command

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from benchmarks.measuring.victims import ended
 from benchmarks.resume.campaign import Campaign
-from train.loop.fit import Watch
+from train.loop.training_loop import Watch
 from train.sweep.record import TRIALS
 from train.sweep.request import Request
 from train.sweep.run import sweep

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
 
-from train.engine.step import TrainingStep
+from train.engine.step import Engine
 from train.inputs.specification import Batch
 
 WARM_UPS = 3  # steps before a capture, which libraries use to set themselves up
@@ -29,12 +30,15 @@ class CannotCaptureError(Exception):
     """The step cannot be captured; the text is the reason."""
 
 
-def check_known(engine: TrainingStep) -> None:
+def check_known(engine: Engine) -> None:
     """Raises CannotCaptureError for a class from outside this package and torch. Whatever such a
     class counts or chooses in Python would stay as it was at the capture, which no comparison of a
-    few steps is sure to show."""
-    parts = [*engine.model.modules(), *engine.loss.modules(), engine.optimizer]
-    for part in parts:
+    few steps is sure to show. One of ours that does so says it in `not_captured`."""
+    loss = engine.loss.modules() if isinstance(engine.loss, nn.Module) else [engine.loss]
+    for part in [*engine.model.modules(), *loss, engine.optimizer]:
+        why = getattr(part, "not_captured", None)
+        if why is not None:
+            raise CannotCaptureError(why)
         if type(part).__module__.partition(".")[0] not in ("train", "torch"):
             raise CannotCaptureError(
                 f"{type(part).__name__} is a class of one's own, whose Python a graph would not run"
@@ -59,7 +63,7 @@ class CapturedSteps:
 
     def __init__(
         self,
-        engine: TrainingStep,
+        engine: Engine,
         batch: Callable[[torch.Tensor], Batch],
         sizes: Iterable[int],
         *,
@@ -78,8 +82,9 @@ class CapturedSteps:
         check_known(engine)
         self.engine = engine
         self.batch = batch
-        self._lr = torch.zeros((), device=engine.device)
-        self._losses = torch.zeros(max(capacity, WARM_UPS), device=engine.device)
+        self._lr = torch.zeros((), dtype=engine.rates, device=engine.device)
+        room = max(capacity, WARM_UPS), *engine.loss_shape
+        self._losses = torch.zeros(room, device=engine.device)
         self._place = torch.zeros(1, dtype=torch.int64, device=engine.device)
         self._taken = 0
         self._graphs = {size: self._capture(size) for size in sorted(sizes)}
@@ -99,8 +104,8 @@ class CapturedSteps:
         before = self._last.clipped_norm
         return torch.nn.utils.get_total_norm(self._last.gradients) if before is None else before
 
-    def losses(self) -> list[float]:
-        values: list[float] = self._losses[: self._taken].tolist()
+    def losses(self) -> list[Any]:
+        values: list[Any] = self._losses[: self._taken].tolist()
         self._taken = 0
         self._place.zero_()
         return values
@@ -110,7 +115,7 @@ class CapturedSteps:
 
         def step() -> None:
             loss = self.engine.update(*self.batch(examples), self._lr)
-            self._losses.index_copy_(0, self._place, loss.float().view(1))
+            self._losses.index_copy_(0, self._place, loss.float()[None])
             self._place.add_(1)
 
         before = {name: tensor.clone() for name, tensor in self._changing().items()}
@@ -123,7 +128,7 @@ class CapturedSteps:
                     tensor.zero_()  # an optimiser's state, made by the first warm-up
             self.engine.optimizer.clear_gradients()
 
-        replay = capture(step, restore)
+        replay = capture(step, restore, self.engine.generators)
         return Captured(examples, replay, self.engine.gradients(), self.engine.clipped_norm)
 
     def _changing(self) -> dict[str, torch.Tensor]:
@@ -132,11 +137,16 @@ class CapturedSteps:
         return {**model, **self.engine.state(), "place": self._place}
 
 
-def capture(work: Callable[[], None], restore: Callable[[], None]) -> Callable[[], None]:
+def capture(
+    work: Callable[[], None],
+    restore: Callable[[], None],
+    generators: Iterable[torch.Generator] = (),
+) -> Callable[[], None]:
     """A function that does the same work on the same memory in one launch.
 
     Args:
         restore: undoes what the warm-up did.
+        generators: what the work draws from beside the global random state.
 
     Raises:
         CannotCaptureError: the work waits for the device, or does what a graph cannot hold.
@@ -155,6 +165,8 @@ def capture(work: Callable[[], None], restore: Callable[[], None]) -> Callable[[
             restore()
             current.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
+    for generator in generators:  # their seeds too are read at each replay
+        graph.register_generator_state(generator)
     with refused(restore), torch.cuda.graph(graph, stream=stream):
         work()
     current.wait_stream(stream)
@@ -187,7 +199,7 @@ def waiting_forbidden() -> Iterator[None]:
 
 
 def check_against_eager(
-    build: Callable[[], TrainingStep],
+    build: Callable[[], Engine],
     batch: Callable[[torch.Tensor], Batch],
     batches: Sequence[torch.Tensor],
 ) -> dict[str, float]:

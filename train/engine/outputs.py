@@ -18,6 +18,7 @@ from train.inputs.parts import UNANSWERABLE, Part
 from train.inputs.resident import device_of
 from train.inputs.single_pass import single_pass
 from train.inputs.soft_targets import SoftTargets
+from train.losses import IGNORED
 from train.metrics.classification import TOP, Evaluated
 from vqa_cache.system.signals import Stopped
 
@@ -81,6 +82,42 @@ class Outputs:
     fitted_confidence: npt.NDArray[np.float64] | None = None
 
 
+def evaluate(
+    model: nn.Module,
+    part: Part,
+    tables: Mapping[str, InputTable],
+    precision: Precision,
+    add: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None],
+    *,
+    temperature: float | torch.Tensor = 1.0,
+    rows: int = EVALUATION_BATCH,
+    stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """The one loop over batches of an evaluation: what a model says about every example of a part.
+
+    Args:
+        add: is given, `rows` at a time, examples, int64 [b]; their logits [b, C], of lanes
+            [lanes, b, C]; their truths, int64 [b], IGNORED where that is no class.
+        temperature: what logits are divided by; of lanes [lanes, 1, 1].
+
+    Raises Stopped when `stopping`, asked between batches, is true.
+    """
+    device = device_of(tables)
+    truths = part.truth.to(device)
+    model.eval()
+    with torch.no_grad():  # inference tensors could not be reused by training steps
+        for span, inputs in single_pass(part, tables, rows, torch.arange(len(part))):
+            if stopping():
+                raise Stopped("stopped by a signal")
+            place = span.to(device, non_blocking=True)
+            logits = forward(model, inputs, precision)
+            if isinstance(temperature, torch.Tensor) or temperature != 1:
+                logits = logits / temperature
+            truth = truths[place]
+            outside = (truth < 0) | (truth >= logits.shape[-1])
+            add(place, logits, truth.masked_fill(outside, IGNORED))
+
+
 def run_model(
     model: nn.Module,
     part: Part,
@@ -102,35 +139,28 @@ def run_model(
     predicted = torch.empty(n, dtype=torch.int64, device=device)
     cross_entropy, confidence, hopeless = torch.empty((3, n), dtype=torch.float64, device=device)
     in_top5, finite = torch.empty((2, n), dtype=torch.bool, device=device)
-    all_truths = part.truth.to(device)
     more = None if wanted is None else _More(wanted, device)
-    model.eval()
-    with torch.no_grad():  # inference tensors could not be reused by training steps
-        for span, inputs in single_pass(part, tables, EVALUATION_BATCH, torch.arange(n)):
-            if stopping():
-                raise Stopped("stopped by a signal")
-            place = span.to(device, non_blocking=True)
-            logits = forward(model, inputs, precision)
-            if temperature != 1:
-                logits = logits / temperature
-            truth = all_truths[place]
-            outside = (truth < 0) | (truth >= logits.shape[1])
-            best = logits.argmax(dim=1)  # of NaN and a number NaN is the highest
-            predicted[place] = best
-            highest = logits.gather(1, best[:, None])[:, 0]
-            finite[place] = highest.isfinite()
-            own = logits.gather(1, truth.masked_fill(outside, 0)[:, None])
-            # as floats, which the processor compares and adds eight at a time; topk is slower
-            as_high = torch.ge(logits, own, out=torch.empty_like(logits)).sum(dim=1)
-            in_top5[place] = (as_high > 0) & (as_high <= TOP) & ~outside  # NaN is as high as none
-            # not by the mask as an index, whose length the CPU would wait for
-            whole = logits.float().logsumexp(dim=1)
-            cross_entropy[place] = (whole - own[:, 0]).double().masked_fill_(outside, torch.nan)
-            confidence[place] = (highest - whole).exp().double()
-            if part.unanswerable is not None:
-                hopeless[place] = (logits[:, part.unanswerable] - whole).exp().double()
-            if more is not None:
-                more.add(place, logits, best, whole)
+
+    def add(place: torch.Tensor, logits: torch.Tensor, truth: torch.Tensor) -> None:
+        outside = truth == IGNORED
+        best = logits.argmax(dim=1)  # of NaN and a number NaN is the highest
+        predicted[place] = best
+        highest = logits.gather(1, best[:, None])[:, 0]
+        finite[place] = highest.isfinite()
+        own = logits.gather(1, truth.clamp_min(0)[:, None])
+        # as floats, which the processor compares and adds eight at a time; topk is slower
+        as_high = torch.ge(logits, own, out=torch.empty_like(logits)).sum(dim=1)
+        in_top5[place] = (as_high > 0) & (as_high <= TOP) & ~outside  # NaN is as high as none
+        # not by the mask as an index, whose length the CPU would wait for
+        whole = logits.float().logsumexp(dim=1)
+        cross_entropy[place] = (whole - own[:, 0]).double().masked_fill_(outside, torch.nan)
+        confidence[place] = (highest - whole).exp().double()
+        if part.unanswerable is not None:
+            hopeless[place] = (logits[:, part.unanswerable] - whole).exp().double()
+        if more is not None:
+            more.add(place, logits, best, whole)
+
+    evaluate(model, part, tables, precision, add, temperature=temperature, stopping=stopping)
     return Outputs(
         predicted.cpu().numpy(),
         cross_entropy.cpu().numpy(),

@@ -5,8 +5,9 @@ It imports with torch alone and never knows about experiments or caches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -21,21 +22,24 @@ from train.inputs.shared_rows import whole
 from train.inputs.specification import Batch, Input
 
 
-class TrainingStep:
-    """One update of a model from one batch, on the device that the model is on.
+class Engine(ABC):
+    """One update of what is trained from one batch, on its device: of a model, or of all lanes.
 
-    Dropout of a step is a function of (seed, step), the learning rate one of the step. Weights
-    stay in float32; with precision "bf16" or "fp16" matrix products run in that type.
+    Weights stay in float32; with precision "bf16" or "fp16" matrix products run in that type.
+
+    Attributes:
+        rates: the type of what `rate` gives.
     """
+
+    rates = torch.float32
 
     def __init__(
         self,
         model: nn.Module,
-        loss: nn.Module,
-        optimizer: Optimizer,
+        loss: Callable[..., torch.Tensor],
+        optimizer: Any,
         *,
         schedule: Schedule,
-        seed: int,
         precision: Precision = "fp32",
         clipping: Clipping = NO_CLIPPING,
     ) -> None:
@@ -43,40 +47,93 @@ class TrainingStep:
         self.loss = loss
         self.optimizer = optimizer
         self.schedule = schedule
-        self.seed = seed
         self.precision = precision
         self.clipping = clipping
         self.clipped_norm: torch.Tensor | None = None  # before clipping, of the last update
         self.device = next(model.parameters()).device
-        self.scaler = GradientScaler(self.device) if precision == "fp16" else None
+
+    def __call__(
+        self, inputs: Mapping[str, Input], targets: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        """Update from a batch; returns its loss, which waits for no device."""
+        self.start(step)
+        return self.update(inputs, targets, self.rate(step))
+
+    def rate(self, step: int) -> torch.Tensor:
+        """`lr` as updates take it: a scalar, which a CUDA graph reads and an eager step too, so
+        that a run may go on in either way to the same bytes."""
+        return torch.full((), self.lr(step), dtype=self.rates, device=self.device)
+
+    @property
+    def loss_shape(self) -> tuple[int, ...]:
+        """Of a step's loss."""
+        return ()
+
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        """What a step draws from beside the global random state."""
+        return ()
+
+    @abstractmethod
+    def lr(self, step: int) -> float:
+        """What an update is given of a step (from 0): its learning rate."""
+
+    @abstractmethod
+    def start(self, step: int) -> None:
+        """Set the random state to what the step draws from."""
+
+    @abstractmethod
+    def update(
+        self, inputs: Mapping[str, Input], targets: torch.Tensor, lr: torch.Tensor
+    ) -> torch.Tensor:
+        """The work of a step: what a CUDA graph captures; `lr` as `rate` gives it."""
+
+    def gradients(self) -> list[torch.Tensor]:
+        """The gradients of the last update."""
+        return [p.grad for p in self.model.parameters() if p.grad is not None]
+
+    def gradient_norm(self) -> torch.Tensor:
+        """Length of the last update's gradient before it was clipped, a scalar that waits for no
+        device."""
+        if self.clipped_norm is not None:
+            return self.clipped_norm
+        return torch.nn.utils.get_total_norm(self.gradients())
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What goes on from step to step beside the model, by name."""
+        return {**self.optimizer.state}
+
+
+class TrainingStep(Engine):
+    """One update of a model. Its dropout is a function of (seed, step)."""
+
+    loss: nn.Module
+    optimizer: Optimizer
+
+    def __init__(
+        self, model: nn.Module, loss: nn.Module, optimizer: Optimizer, *, seed: int, **how: Any
+    ) -> None:
+        """
+        Args:
+            how: schedule, precision, clipping, as an Engine takes them.
+        """
+        super().__init__(model, loss, optimizer, **how)
+        self.seed = seed
+        self.scaler = GradientScaler(self.device) if self.precision == "fp16" else None
 
     def lr(self, step: int) -> float:
         """The learning rate of a step (from 0)."""
         return self.optimizer.lr * self.schedule(step)
 
-    def rate(self, step: int) -> torch.Tensor:
-        """That rate as updates take it: a float32 scalar, which a CUDA graph reads and an eager
-        step too, so that a run may go on in either way to the same bytes."""
-        return torch.full((), self.lr(step), device=self.device)
-
-    def __call__(
-        self, inputs: Mapping[str, Input], targets: torch.Tensor, step: int
-    ) -> torch.Tensor:
-        """Update the model; returns the batch's loss, a scalar that waits for no device."""
-        self.start(step)
-        return self.update(inputs, targets, self.rate(step))
-
     def start(self, step: int) -> None:
-        """Set the random state to what the step draws from."""
         # torch.manual_seed formats a stack trace
         default_generator(self.device).manual_seed(derive_seed(self.seed, "step", step))
 
     def update(
         self, inputs: Mapping[str, Input], targets: torch.Tensor, lr: torch.Tensor
     ) -> torch.Tensor:
-        """The work of a step: what a CUDA graph captures; `lr` as `rate` gives it."""
         self.model.train()
-        loss: torch.Tensor = self.loss(forward(self.model, inputs, self.precision), targets)
+        loss = self.loss(forward(self.model, inputs, self.precision), targets)
         self.optimizer.clear_gradients()
         if self.scaler is None:
             loss.backward()  # type: ignore[no-untyped-call]
@@ -99,22 +156,9 @@ class TrainingStep:
         so low that it is not to blame. This waits for the device."""
         return self.scaler is not None and float(self.scaler.scale) >= 1
 
-    def gradients(self) -> list[torch.Tensor]:
-        """The gradients of the last update."""
-        return [p.grad for p in self.model.parameters() if p.grad is not None]
-
-    def gradient_norm(self) -> torch.Tensor:
-        """Length of the last update's gradient before it was clipped, a scalar that waits for no
-        device."""
-        return self.clipped_norm if self.clipped_norm is not None else self._norm()
-
-    def _norm(self) -> torch.Tensor:
-        return torch.nn.utils.get_total_norm(self.gradients())
-
     def state(self) -> dict[str, torch.Tensor]:
-        """What goes on from step to step beside the model, by name."""
         scaler = {} if self.scaler is None else self.scaler.tensors()
-        return {**self.optimizer.state, **scaler}
+        return {**super().state(), **scaler}
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take up what `state` gave, from any device."""
@@ -133,14 +177,14 @@ class Steps(Protocol):
     def gradient_norm(self) -> torch.Tensor:
         """Length of the last step's gradient before it was clipped, a scalar."""
 
-    def losses(self) -> list[float]:
-        """Of every step since the last call. This does wait."""
+    def losses(self) -> list[Any]:
+        """Of every step since the last call: numbers, or a list of each lane's. This does wait."""
 
 
 class EagerSteps:
     """Steps that run as they are written."""
 
-    def __init__(self, engine: TrainingStep, batch: Callable[[torch.Tensor], Batch]) -> None:
+    def __init__(self, engine: Engine, batch: Callable[[torch.Tensor], Batch]) -> None:
         self.engine = engine
         self.batch = batch
         self._losses: list[torch.Tensor] = []
@@ -151,8 +195,8 @@ class EagerSteps:
     def gradient_norm(self) -> torch.Tensor:
         return self.engine.gradient_norm()
 
-    def losses(self) -> list[float]:
-        values: list[float] = torch.stack(self._losses).tolist()
+    def losses(self) -> list[Any]:
+        values: list[Any] = torch.stack(self._losses).tolist()
         self._losses.clear()
         return values
 

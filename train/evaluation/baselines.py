@@ -22,9 +22,10 @@ from train.evaluation.evaluate import always
 from train.inputs.load import TrainingData
 from train.inputs.parts import Part
 from train.inputs.tables import modality_of
-from train.loop.fit import Watch, fit
+from train.loop.fit import fit
 from train.loop.lock import LockedError, locked
 from train.loop.progress import say
+from train.loop.training_loop import Watch
 from train.metrics.classification import compute
 from vqa_cache.keys import json_digest
 from vqa_cache.system.durable import remove, remove_stale_temporaries, write_file

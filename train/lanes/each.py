@@ -28,6 +28,8 @@ class EachLane(nn.Module):
         shares: what tells lanes' streams apart: each has its own.
     """
 
+    not_captured = "lanes take turns at the random state, which a graph would not exchange"
+
     def __init__(self, models: Sequence[nn.Module]) -> None:
         """
         Args:

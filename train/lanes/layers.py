@@ -77,6 +77,7 @@ class LaneDropout(nn.Module):
         super().__init__()
         self.shares = list(shares)
         self.streams: Streams | None = None
+        self._scales: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or not any(self.shares):
@@ -85,13 +86,15 @@ class LaneDropout(nn.Module):
         masks = [self._mask(lanes[0], x, stream) for lanes, stream in self.streams.members]
         if len(masks) == 1:
             return (x * masks[0]).mul_(scale_of(self.shares[0]))
-        scales = torch.tensor([scale_of(share) for share in self.shares], device=x.device)
+        if self._scales is None:  # once: copying them makes the CPU wait for a GPU
+            self._scales = torch.tensor([scale_of(share) for share in self.shares], device=x.device)
         masked = x * torch.stack([masks[number] for number in self.streams.number])
-        return masked.mul_(scales[:, None, None])  # in float32, then rounded to the type of x
+        return masked.mul_(self._scales[:, None, None])  # in float32, then rounded to the type of x
 
     def keep(self, lanes: torch.Tensor) -> None:
         """Go on with some of the lanes, int64 [k]."""
         self.shares = [self.shares[lane] for lane in lanes.tolist()]
+        self._scales = None
 
     def _mask(self, lane: int, x: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
         share = self.shares[lane]

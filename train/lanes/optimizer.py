@@ -39,9 +39,22 @@ class LaneAdam:
         self.weight_decay = weight_decay
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
         self._decaying = bool(weight_decay.any())
-        self.updates = 0
+        # counted on the device, as a CUDA graph would keep a number as it was at the capture
+        self.updates = torch.zeros((), dtype=torch.float64, device=lr.device)
         self._mean = [torch.zeros_like(p) for p in self.parameters]
         self._square = [torch.zeros_like(p) for p in self.parameters]
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """What goes on from step to step, by name."""
+        moments = {"mean": self._mean, "square": self._square}
+        named = {f"{i}.{kind}": t for kind, own in moments.items() for i, t in enumerate(own)}
+        return {**named, "updates": self.updates}
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def keep(self, lanes: torch.Tensor) -> None:
         """Go on with some of the lanes, int64 [k]; the parameters are left to the model."""
@@ -50,13 +63,13 @@ class LaneAdam:
         self._square = [moment[lanes] for moment in self._square]
 
     @torch.no_grad()
-    def step(self, factor: float) -> None:
-        """Update from the gradients, with every lane's rate times `factor`."""
+    def step(self, factor: torch.Tensor) -> None:
+        """Update from the gradients, with every lane's rate times `factor`, a float64 scalar."""
         self.updates += 1
         rate = self.lr * factor
         size = rate / (1 - self.beta1**self.updates)
         shrink = 1 - rate * self.weight_decay
-        root = (1 - self.beta2**self.updates) ** 0.5
+        root = (1 - self.beta2**self.updates).sqrt()
         for parameter, decays, mean, square in zip(
             self.parameters, self.decays, self._mean, self._square, strict=True
         ):

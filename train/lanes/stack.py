@@ -48,6 +48,11 @@ class LaneModel(nn.Module):
             return [slice(None)]
         return [slice(lane, lane + 1) for lane in range(len(self.seeds))]
 
+    @property
+    def generators(self) -> list[torch.Generator]:
+        """What lanes draw from."""
+        return [stream for _, stream in self._streams.members]
+
     def forward(self, inputs: Mapping[str, Input], lanes: slice = slice(None)) -> torch.Tensor:
         """Logits of some lanes, which are all or one of `turns`."""
         logits: torch.Tensor

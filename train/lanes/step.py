@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from train.config.precisions import Precision
-from train.engine.clipping import NO_CLIPPING, Clipping
-from train.engine.schedules import Schedule
-from train.engine.step import forward
+from train.engine.step import Engine, forward
 from train.inputs.specification import Input
 from train.lanes.loss import LaneCrossEntropy
 from train.lanes.optimizer import LaneAdam
 from train.lanes.stack import LaneModel
 
 
-class LaneStep:
-    """What `train.engine.step.TrainingStep` does, for K models at once.
+class LaneStep(Engine):
+    """What `train.engine.step.TrainingStep` does, for K models at once; `lr` is the factor of every
+    lane's rate.
 
     No lane reads another's numbers, so one that diverges does not change the others by a bit: it
     is marked in `finite` and its own numbers stop making sense.
@@ -29,32 +27,40 @@ class LaneStep:
         finite: bool [lanes], whether all losses of a lane were finite so far.
     """
 
-    def __init__(
-        self,
-        model: LaneModel,
-        loss: LaneCrossEntropy,
-        optimizer: LaneAdam,
-        *,
-        schedule: Schedule,
-        precision: Precision = "fp32",
-        clipping: Clipping = NO_CLIPPING,
-    ) -> None:
-        self.model = model
-        self.loss = loss
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.precision = precision
-        self.clipping = clipping
-        self.finite = torch.ones(len(model.seeds), dtype=torch.bool, device=optimizer.lr.device)
+    model: LaneModel
+    loss: LaneCrossEntropy
+    optimizer: LaneAdam
+    rates = torch.float64
 
-    def __call__(
-        self, inputs: Mapping[str, Input], targets: torch.Tensor, step: int
-    ) -> torch.Tensor:
-        """Update all lanes; returns the batch's losses [lanes], which wait for no device."""
+    def __init__(
+        self, model: LaneModel, loss: LaneCrossEntropy, optimizer: LaneAdam, **how: Any
+    ) -> None:
+        """
+        Args:
+            how: schedule, precision, clipping, as an Engine takes them.
+        """
+        super().__init__(model, loss, optimizer, **how)
+        self.finite = torch.ones(len(model.seeds), dtype=torch.bool, device=self.device)
+
+    @property
+    def loss_shape(self) -> tuple[int, ...]:
+        return (len(self.finite),)
+
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        return self.model.generators
+
+    def lr(self, step: int) -> float:
+        return self.schedule(step)
+
+    def start(self, step: int) -> None:
         self.model.start(step)
+
+    def update(
+        self, inputs: Mapping[str, Input], targets: torch.Tensor, lr: torch.Tensor
+    ) -> torch.Tensor:
         self.model.train()
-        for parameter in self.optimizer.parameters:
-            parameter.grad = None
+        self.optimizer.clear_gradients()
         found = []
         for lanes in self.model.turns:
             model = cast(nn.Module, partial(self.model, lanes=lanes))
@@ -62,12 +68,14 @@ class LaneStep:
             losses.sum().backward()  # type: ignore[no-untyped-call]
             found.append(losses.detach())
         if self.clipping:
-            gradients = [p.grad for p in self.optimizer.parameters if p.grad is not None]
-            self.clipping.lanes(gradients)
-        self.optimizer.step(self.schedule(step))
+            self.clipping.lanes(self.gradients())
+        self.optimizer.step(lr)
         told = torch.cat(found)
         self.finite &= told.isfinite()
         return told
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {**super().state(), "finite": self.finite}
 
     def keep(self, lanes: torch.Tensor) -> None:
         """Go on with some of the lanes, int64 [k], in this order."""

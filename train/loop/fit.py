@@ -7,63 +7,31 @@ and learning rate are functions of the step, and the snapshot holds everything e
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from rich.console import Console
 
 from train.config.schema import Config
-from train.engine.build import (
-    build_model,
-    build_step,
-    check_batch_norm,
-    describe_model,
-    load_weights,
-    model_tensors,
-    targets_of,
-    trainable,
-)
-from train.engine.cuda_graph import CannotCaptureError, CapturedSteps
+from train.engine.build import build_step, describe_model, load_weights, model_tensors
 from train.engine.model import AnswerModel
 from train.engine.outputs import evaluated, run_model
-from train.engine.sharing import find_sharing
-from train.engine.step import EagerSteps, Steps
+from train.engine.step import TrainingStep
 from train.errors import DivergedError
-from train.inputs.batch import InputTable, batches_of
+from train.inputs.batch import InputTable
 from train.inputs.device import rng_devices
 from train.inputs.load import TrainingData
-from train.inputs.order import SampleOrder
 from train.loop.layout import CHECKPOINTS, METRICS
 from train.loop.metrics_log import MetricsLog
-from train.loop.progress import TrainingProgress, say
-from train.loop.selection import Score, epochs_done, milestones, score_of
+from train.loop.progress import say
+from train.loop.selection import Score, epochs_done, score_of
 from train.loop.snapshots import Snapshots, State
+from train.loop.training_loop import Taken, TrainingLoop, Watch
 from train.metrics.classification import compute
-from vqa_cache.system.device import CPU
 from vqa_cache.system.durable import remove, remove_stale_temporaries
 from vqa_cache.system.signals import Stopped
-
-READ_LOSSES_EVERY = 50  # steps; on a GPU, where reading them waits, they are read once an epoch
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Who looks on while a model trains.
-
-    Attributes:
-        stopping: asked between steps; true saves and raises Stopped.
-        row: told of every READ_LOSSES_EVERY-th step and of evaluations what metrics.jsonl is told.
-        evaluated: called after each evaluation, once its row is durable.
-    """
-
-    console: Console
-    stopping: Callable[[], bool] = lambda: False
-    row: Callable[[Mapping[str, Any]], None] = lambda _: None
-    evaluated: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -112,8 +80,8 @@ def fit(
         return training.run()
 
 
-class Training:
-    """A model on its way. `step` counts the steps done."""
+class Training(TrainingLoop[TrainingStep]):
+    """A model on its way."""
 
     def __init__(
         self,
@@ -125,43 +93,22 @@ class Training:
         folder: Path,
         watch: Watch,
     ) -> None:
-        self.config, self.data, self.tables = config, data, tables
-        self.what, self.folder, self.watch = what, folder, watch
-        self.part, self.selection = data.parts["train"], data.parts[data.selection]
-        self.trainable = trainable(data)
-        self.order = SampleOrder(
-            self.part,
-            tables,
-            self.trainable,
-            batch_size=config.train.batch_size,
-            data_seed=config.data_seed,
-            by=config.train.order,
-        )
-        self.per_epoch = self.order.steps
-        self.total = config.train.epochs * self.per_epoch
-        self.model = build_model(config, data, tables)
-        check_batch_norm(self.model, self.order.smallest)
-        self.sharing = find_sharing(self.model, self.part, tables, self.order, data.precision)
-        self.engine = build_step(config, data, self.model, total_steps=self.total)
-        pace = {"steps_per_epoch": self.per_epoch, "total": self.total}
-        self.evaluations = milestones(config.train.evaluate_every, **pace)
-        self.saves = milestones(config.train.snapshot_every, **pace)
+        def engine(models: Sequence[AnswerModel], total: int) -> TrainingStep:
+            return build_step(config, data, models[0], total_steps=total)
+
+        super().__init__([config], data, tables, engine, what=what, watch=watch)
+        self.model = cast(AnswerModel, self.engine.model)
+        self.folder = folder
+        self.saves = self.due(config.train.snapshot_every)
         self.snapshots = Snapshots(
             folder / CHECKPOINTS,
             scheduled=self.saves,
             keep_last=config.train.keep_last,
             keep_best=config.train.keep_best,
         )
-        self.progress = TrainingProgress(what, self.total, self.per_epoch, watch.console)
-        self._on_gpu = data.device != CPU
-        self.step = 0
         self.score: Score | None = None
         self.best: Score | None = None
         self._saved: tuple[State, Path] | None = None
-        self._steps: Steps | None = None
-        self._unread: list[tuple[int, torch.Tensor | None]] = []
-        self._began: float | None = None
-        self._samples, self._seconds = 0, 0.0
 
     def restore(self) -> None:
         """Take up the newest snapshot, or clear what a training without one left."""
@@ -187,8 +134,7 @@ class Training:
         for note in self.sharing.notes:
             say(self.watch.console, f"{self.what}: {note}")
         try:
-            with self.progress:
-                self._run()
+            self.train()
         except Stopped as stopped:
             path = self.save()
             step = f"step {self.step:,} of {self.total:,}"
@@ -199,21 +145,16 @@ class Training:
         load_weights(self.model, self.snapshots.load_best(self.best))
         epoch = epochs_done(self.best.step, self.per_epoch)
         return Fitted(
-            self.model, epoch, self.best, self.step, self._samples, self._seconds, self.snapshots
+            self.model, epoch, self.best, self.step, self.samples, self.seconds, self.snapshots
         )
 
-    def _run(self) -> None:
-        while True:
-            due = self.score is None or self.score.step < self.step
-            if due and self.step in self.evaluations:
-                self._evaluate()
-            if self.step in self.saves:
-                self.save()
-            if self.step == self.total or self._waited_enough():
-                return
-            if self.watch.stopping():
-                raise Stopped("stopped by a signal")
-            self.train_step()
+    def reached(self) -> bool:
+        due = self.score is None or self.score.step < self.step
+        if due and self.step in self.evaluations:
+            self._evaluate()
+        if self.step in self.saves:
+            self.save()
+        return self._waited_enough()
 
     def _waited_enough(self) -> bool:
         """Whether the last `train.patience` evaluations were no better than one before them."""
@@ -222,69 +163,29 @@ class Training:
             return False
         return sum(self.best.step < at <= self.step for at in self.evaluations) >= patience
 
-    def train_step(self) -> None:
-        """Gather the next batch, update the model, note the loss."""
-        if self._steps is None:
-            self._steps = self._make_steps()
-        if self._began is None:
-            self._began = time.perf_counter()
-        epoch, number = divmod(self.step, self.per_epoch)
-        examples = self.order.batch(epoch, number)
-        self._steps(examples, self.step)
-        looked_at = self.step % READ_LOSSES_EVERY == 0
-        self._unread.append((self.step, self._steps.gradient_norm() if looked_at else None))
-        self._samples += len(examples)
-        self.step += 1
-        if number + 1 == self.per_epoch if self._on_gpu else looked_at:
-            self._read_losses()
-
-    def _make_steps(self) -> Steps:
-        """Eager steps on a CPU; graphs where rows, examples and model are on a GPU."""
-        batch = batches_of(
-            self.part,
-            targets_of(self.config, self.data),
-            self.tables,
-            self.sharing.names,
-        )
-        if self.order.home == CPU or not self.order.sizes:
-            return EagerSteps(self.engine, batch)
-        try:
-            return CapturedSteps(self.engine, batch, self.order.sizes, capacity=self.per_epoch)
-        except CannotCaptureError as error:
-            say(self.watch.console, f"{self.what}: steps run kernel by kernel: {error}")
-            return EagerSteps(self.engine, batch)
-
-    def _read_losses(self) -> None:
-        """Write the steps since the last time into the log: the one place that waits for them."""
-        if not self._unread or self._steps is None:
-            return
+    def losses_read(self, steps: Sequence[Taken]) -> None:
+        """Write them into the log."""
         row: dict[str, Any] = {}
         shown = []
-        for (step, norm), value in zip(self._unread, self._steps.losses(), strict=True):
-            rate = self.engine.lr(step)
-            epoch = step // self.per_epoch + 1
-            finite = math.isfinite(value)
+        for taken in steps:
+            rate = self.engine.lr(taken.step)
+            epoch = taken.step // self.per_epoch + 1
+            finite = math.isfinite(taken.loss)
             if not finite and not self.engine.leaves_out_overflows():
-                raise self._not_finite(f"the loss is {value}", step, rate)
-            loss = value if finite else None
-            row = {"step": step + 1, "epoch": epoch, "train_loss": loss, "lr": rate}
-            if norm is not None:
+                raise self._not_finite(f"the loss is {taken.loss}", taken.step, rate)
+            loss = taken.loss if finite else None
+            row = {"step": taken.step + 1, "epoch": epoch, "train_loss": loss, "lr": rate}
+            if taken.norm is not None:
                 shown.append(row)
-                if norm.isfinite():  # in fp16 a step may overflow and be left out
-                    row["gradient_norm"] = norm.item()
+                if taken.norm.isfinite():  # in fp16 a step may overflow and be left out
+                    row["gradient_norm"] = taken.norm.item()
             self.log.row(row)
-        self._unread.clear()
-        self._pause()
         if not shown or shown[-1] is not row:
             shown.append(row)
+        speed = self.samples / self.seconds
         for told in shown:
-            self.watch.row({**told, "samples_per_second": self._samples / self._seconds})
-        self.progress.steps(self.step, value, self._samples / self._seconds)
-
-    def _pause(self) -> None:
-        if self._began is not None:
-            self._seconds += time.perf_counter() - self._began
-            self._began = None
+            self.watch.row({**told, "samples_per_second": speed})
+        self.progress.steps(self.step, steps[-1].loss, speed)
 
     def _not_finite(self, what: str, step: int, rate: float) -> DivergedError:
         last = f"the last finite snapshot is {self._saved[1]}" if self._saved else "no snapshot yet"
@@ -295,7 +196,7 @@ class Training:
         )
 
     def _evaluate(self) -> None:
-        self._read_losses()
+        self.read_losses()
         outputs = run_model(
             self.model,
             self.selection,
@@ -327,7 +228,7 @@ class Training:
 
     def save(self) -> Path:
         """A snapshot of where the training stands, unless it is there already; its path."""
-        self._read_losses()
+        self.read_losses()
         state = State(self.step, self.score, self.best, self.log.sync())
         if self._saved is None or self._saved[0] != state:
             model, description = self._model_file()

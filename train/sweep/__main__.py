@@ -91,8 +91,8 @@ def command(
     """
     from rich.console import Console
 
-    from train.loop.fit import Watch
     from train.loop.progress import say
+    from train.loop.training_loop import Watch
     from train.sweep.report import print_sweep
     from train.sweep.request import Request
     from train.sweep.run import check_first_trials, sweep

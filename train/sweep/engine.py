@@ -11,7 +11,7 @@ from train.config.precisions import Precision
 from train.config.schema import Config, Experiment
 from train.engine.data import load_data
 from train.inputs.load import TrainingData
-from train.loop.fit import Watch
+from train.loop.training_loop import Watch
 from train.sweep.pack import Outcome, Pruner, train_pack
 from vqa_cache.keys import json_digest
 

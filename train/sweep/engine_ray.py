@@ -21,8 +21,8 @@ from rich.console import Console
 
 from train.config.precisions import Precision
 from train.errors import TrainError
-from train.loop.fit import Watch
 from train.loop.progress import say
+from train.loop.training_loop import Watch
 from train.sweep.engine import Data, Pack, train_one
 from train.sweep.pack import Outcome
 from vqa_cache.system.ray_cluster import connect, fetch

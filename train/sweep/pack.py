@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,40 +11,24 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from train.components.families import CHOSEN, LOSS, OPTIMIZER, Family
 from train.components.lookup import Factory, find_factory
-from train.config.precisions import Precision
 from train.config.schema import Component, Config, hidden_widths
-from train.engine.build import (
-    build_clipping,
-    build_loss,
-    build_model,
-    build_schedule,
-    check_batch_norm,
-    trainable,
-)
-from train.engine.outputs import EVALUATION_BATCH, Outputs, evaluated
-from train.engine.sharing import find_sharing
-from train.engine.step import forward
+from train.engine.build import build_clipping, build_loss, build_schedule
+from train.engine.model import AnswerModel
+from train.engine.outputs import EVALUATION_BATCH, evaluated
 from train.errors import DivergedError
-from train.inputs.batch import InputTable, batches_of
 from train.inputs.device import rng_devices
 from train.inputs.load import TrainingData
-from train.inputs.order import SampleOrder
-from train.inputs.parts import Part
-from train.inputs.resident import device_of
-from train.inputs.single_pass import single_pass
+from train.lanes.outputs import run_lanes
 from train.lanes.stack import LaneModel
 from train.lanes.step import LaneStep
-from train.loop.fit import Watch, fit
-from train.loop.progress import TrainingProgress
-from train.loop.selection import Score, epochs_done, milestones, score_of
-from train.losses import IGNORED
+from train.loop.fit import fit
+from train.loop.selection import Score, epochs_done, score_of
+from train.loop.training_loop import TrainingLoop, Watch
 from train.metrics.classification import compute
 from vqa_cache.keys import json_digest
-from vqa_cache.system.signals import Stopped
 
 Pruner = Literal["none", "halving"]
 Status = Literal["finished", "pruned", "diverged"]
@@ -151,7 +135,7 @@ def train_pack(
         # lanes have no gradient scaler, and stop together
         if None in forms or data.precision == "fp16" or first.train.patience:
             return [_alone(config, data, what=what, watch=watch) for config in configs]
-        return _Pass(configs, data, pruner=pruner).run(what, watch)
+        return PackTraining(configs, data, pruner=pruner, what=what, watch=watch).run()
 
 
 def _alone(config: Config, data: TrainingData, *, what: str, watch: Watch) -> Outcome:
@@ -166,95 +150,80 @@ def _alone(config: Config, data: TrainingData, *, what: str, watch: Watch) -> Ou
     return Outcome("finished", fitted.score, fitted.epoch, epochs)
 
 
-class _Pass:
-    """One training of several lanes."""
+class PackTraining(TrainingLoop[LaneStep]):
+    """One training of several lanes, of which nothing is kept but how good they were."""
 
-    def __init__(self, configs: Sequence[Config], data: TrainingData, *, pruner: Pruner) -> None:
-        self.config = configs[0]  # what it says apart from lane_keys holds for all
-        self.data = data
-        self.pruner = pruner
-        self.order = SampleOrder(
-            data.parts["train"],
-            data.tables,
-            trainable(data),
-            batch_size=self.config.train.batch_size,
-            data_seed=self.config.data_seed,
-            by=self.config.train.order,
-        )
-        models = [build_model(config, data, data.tables) for config in configs]
-        check_batch_norm(models[0], self.order.smallest)
-        self.step = lane_step(
-            configs, models, data, total_steps=self.config.train.epochs * self.order.steps
-        )
+    def __init__(
+        self,
+        configs: Sequence[Config],
+        data: TrainingData,
+        *,
+        pruner: Pruner,
+        what: str,
+        watch: Watch,
+    ) -> None:
+        def engine(models: Sequence[AnswerModel], total: int) -> LaneStep:
+            return lane_step(configs, models, data, total_steps=total)
+
+        super().__init__(configs, data, data.tables, engine, what=what, watch=watch)
+        self.stops = rungs(self.evaluations, self.total) if pruner == "halving" else set()
         self.trial_of_lane = list(range(len(configs)))
         self.best: list[Score | None] = [None] * len(configs)
         self.outcomes: dict[int, Outcome] = {}
-        part = data.parts["train"]
-        sharing = find_sharing(models[0], part, data.tables, self.order, data.precision)
-        self._batch = batches_of(part, part.truth, data.tables, sharing.names)
 
-    def run(self, what: str, watch: Watch) -> list[Outcome]:
+    def run(self) -> list[Outcome]:
         """Train and evaluate until no lane is left."""
-        training, per_epoch = self.config.train, self.order.steps
-        total = training.epochs * per_epoch
-        evaluations = milestones(training.evaluate_every, steps_per_epoch=per_epoch, total=total)
-        stops = rungs(evaluations, total) if self.pruner == "halving" else set()
-        with TrainingProgress(what, total, per_epoch, watch.console) as progress:
-            for step in range(total):
-                if watch.stopping():
-                    raise Stopped("stopped by a signal")
-                self._train_step(step)
-                done = step + 1
-                if done in evaluations:
-                    self._evaluate(done)
-                    progress.evaluated(done, self._figures())
-                if done in stops:
-                    self._halve(done)
-                if all(trial in self.outcomes for trial in self.trial_of_lane):
-                    break
+        self.train()
         for trial, score in enumerate(self.best):
-            self.outcomes.setdefault(trial, self._outcome("finished", score, total))
+            self.outcomes.setdefault(trial, self._outcome("finished", score))
         return [self.outcomes[trial] for trial in range(len(self.best))]
 
-    def _train_step(self, step: int) -> None:
-        epoch, number = divmod(step, self.order.steps)
-        examples = self.order.batch(epoch, number)
-        self.step(*self._batch(examples), step)
+    def reached(self) -> bool:
+        if self.step in self.evaluations:
+            self._evaluate()
+            self.progress.evaluated(self.step, self._figures())
+        if self.step in self.stops:
+            self._halve()
+        return all(trial in self.outcomes for trial in self.trial_of_lane)
 
-    def _outcome(self, status: Status, score: Score | None, done: int) -> Outcome:
-        per_epoch = self.order.steps
-        epoch = epochs_done(score.step, per_epoch) if score else 0
-        return Outcome(status, score, epoch, epochs_done(done, per_epoch))
+    def _outcome(self, status: Status, score: Score | None) -> Outcome:
+        epoch = epochs_done(score.step, self.per_epoch) if score else 0
+        return Outcome(status, score, epoch, epochs_done(self.step, self.per_epoch))
 
-    def _evaluate(self, done: int) -> None:
-        part = self.data.parts[self.data.selection]
-        classes = len(self.data.vocabulary)
-        precision, temperature = self.data.precision, self.step.loss.temperature
-        rows = evaluation_rows(self.config, len(self.trial_of_lane))
+    def _evaluate(self) -> None:
         outputs = run_lanes(
-            self.step.model, part, self.data.tables, precision, temperature, rows=rows
+            self.engine.model,
+            self.selection,
+            self.tables,
+            self.data.precision,
+            self.engine.loss.temperature,
+            rows=evaluation_rows(self.config, len(self.trial_of_lane)),
+            stopping=self.watch.stopping,
         )
-        finite = self.step.finite.tolist()
+        classes = len(self.data.vocabulary)
+        finite = self.engine.finite.tolist()
         for trial, good, own in zip(self.trial_of_lane, finite, outputs, strict=True):
             if trial in self.outcomes:
                 continue
-            values, _ = compute(evaluated(part, own, classes), ("accuracy", "cross_entropy"))
-            score = score_of(values, done) if good else None
+            record = evaluated(self.selection, own, classes)
+            values, _ = compute(record, ("accuracy", "cross_entropy"))
+            score = score_of(values, self.step) if good else None
             if score is None:
-                self.outcomes[trial] = self._outcome("diverged", None, done)
+                self.outcomes[trial] = self._outcome("diverged", None)
             elif score.beats(self.best[trial]):
                 self.best[trial] = score
 
-    def _halve(self, done: int) -> None:
+    def _halve(self) -> None:
         """Stop the worse half of the lanes that are left; diverged ones leave as well."""
         lanes = [n for n, trial in enumerate(self.trial_of_lane) if trial not in self.outcomes]
         ranked = sorted(lanes, key=lambda lane: self._rank(self.trial_of_lane[lane]))
         kept = sorted(ranked[: math.ceil(len(ranked) / 2)])
         for lane in set(lanes) - set(kept):
             trial = self.trial_of_lane[lane]
-            self.outcomes[trial] = self._outcome("pruned", self.best[trial], done)
+            self.outcomes[trial] = self._outcome("pruned", self.best[trial])
         if kept:
-            self.step.keep(torch.tensor(kept))
+            self.engine.keep(torch.tensor(kept))
+            self.engine_changed()
             self.trial_of_lane = [self.trial_of_lane[lane] for lane in kept]
 
     def _rank(self, trial: int) -> tuple[float, float, int]:
@@ -293,53 +262,3 @@ def lane_step(
 def _by_lane(configs: Iterable[Config], option: str) -> torch.Tensor:
     values = [float(config.optimizer.options[option]) for config in configs]
     return torch.tensor(values, dtype=torch.float64)
-
-
-def run_lanes(
-    model: LaneModel,
-    part: Part,
-    tables: Mapping[str, InputTable],
-    precision: Precision,
-    temperature: torch.Tensor,
-    *,
-    rows: int,
-) -> list[Outputs]:
-    """What every lane says about all examples of a part, as `run_model` does for one.
-    The five highest logits are not looked at.
-
-    Args:
-        temperature: what each lane's logits are divided by, [lanes].
-        rows: examples at a time, which bounds memory: logits have a copy for each lane.
-    """
-    n, lanes = len(part), len(model.seeds)
-    device = device_of(tables)
-    predicted = torch.empty((lanes, n), dtype=torch.int64, device=device)
-    finite = torch.empty((lanes, n), dtype=torch.bool, device=device)
-    cross_entropy = torch.empty((lanes, n), dtype=torch.float64, device=device)
-    truths = part.truth.to(device)
-    model.eval()
-    with torch.no_grad():
-        for span, inputs in single_pass(part, tables, rows, torch.arange(n)):
-            place = span.to(device, non_blocking=True)
-            logits = forward(model, inputs, precision)
-            logits = logits.div_(temperature[:, None, None])
-            truth = truths[place]
-            outside = (truth < 0) | (truth >= logits.shape[-1])
-            best = logits.argmax(dim=-1)
-            predicted[:, place] = best
-            finite[:, place] = logits.gather(-1, best[..., None])[..., 0].isfinite()
-            losses = functional.cross_entropy(
-                logits.flatten(0, 1),
-                truth.masked_fill(outside, IGNORED).repeat(lanes),
-                ignore_index=IGNORED,
-                reduction="none",
-            )
-            known = losses.double().view(lanes, -1).masked_fill_(outside, torch.nan)
-            cross_entropy[:, place] = known
-    unknown = torch.zeros(n, dtype=torch.bool).numpy()
-    return [
-        Outputs(answers.numpy(), losses.numpy(), unknown, good.numpy())
-        for answers, losses, good in zip(
-            predicted.cpu(), cross_entropy.cpu(), finite.cpu(), strict=True
-        )
-    ]

@@ -15,8 +15,8 @@ import torch
 from train.components.families import CHOSEN
 from train.config.identity import code_digest, component_names
 from train.errors import TrainError
-from train.loop.fit import Watch
 from train.loop.progress import say
+from train.loop.training_loop import Watch
 from train.sweep.engine import Data, Engine, Pack, run_packs
 from train.sweep.pack import Outcome, Status, group
 from train.sweep.propose import Params, Told, importance, round_bounds

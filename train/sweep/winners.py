@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import DivergedError
-from train.loop.fit import Watch
 from train.loop.progress import say
+from train.loop.training_loop import Watch
 from train.runs.folder import load_run
 from train.sweep.record import Row
 from train.sweep.request import Request, Trial
