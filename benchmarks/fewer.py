@@ -13,6 +13,8 @@ HEAD_journal_loop_ratio         our loop by image against dict Dataset, DataLoad
 validation_share                a pass over 214,354 validation examples (40,504 images) beside an
                                 epoch of training in full order, linear head
 pca256_vs_full                  the MLP on inputs of 256 + 256 against 1,280 + 384
+cold_start_seconds              `python -m train cosine_answers` to the end of its first step, every
+                                import among it, on a cache of easy-VQA's counts
 lanes128_vs_single              128 small heads in one pass against as many single trainings
 HEAD_equal_losses               largest relative difference of a loss in 200 fp32 steps between
                                 shared and plain rows
@@ -22,7 +24,9 @@ HEAD_other_order                the same between plain rows and plain rows with 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Collection
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -31,9 +35,12 @@ import torch
 from torch import nn
 
 from benchmarks.inputs.random_pairs import Counts, Pairs
+from benchmarks.inputs.scale_cache import make_scale_cache
+from benchmarks.inputs.sizes import Sizes
 from benchmarks.measuring.report import json_option, reported
 from benchmarks.measuring.turns import median, ratio, take_turns
 from benchmarks.peers.journal_loops import journal_loop
+from benchmarks.train.first_step import cold_start_seconds
 from benchmarks.train.lanes import lanes_against_single_runs
 from train.config.precisions import Precision
 from train.engine.model import AnswerModel
@@ -59,7 +66,11 @@ VQA2_VALIDATION = Counts(40_504, 150_000, 214_354, 1_000, 768, 768)
 EASY_VQA = Counts(4_000, 107, 38_575, 13, 1_280, 384)
 NARROW = Counts(4_000, 107, 38_575, 13, 256, 256)
 BATCH, EASY_BATCH = 5_000, 2_048
-PARTS = ("vqa2", "easy_vqa", "journal", "validation", "pca", "lanes", "equal")
+EASY_SPLITS = Sizes(
+    {"train": 4_000, "test": 1_000}, {"train": 38_575, "test": 9_673},
+    distinct_questions=107, answers=13,
+)  # fmt: skip
+PARTS = ("vqa2", "easy_vqa", "journal", "validation", "pca", "lanes", "equal", "start")
 HEADS = ("linear", "mlp1536", "cosine")
 
 
@@ -260,4 +271,10 @@ def command(
         if "equal" in chosen:
             report.begin("equal losses")
             report.figures |= equal_losses()
+        if "start" in chosen:
+            report.begin("from nothing to the first step")
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                make_scale_cache(folder / "cache", EASY_SPLITS)
+                report.figures["cold_start_seconds"] = cold_start_seconds(folder / "cache", folder)
         report.figures["environment"] = environment(CPU)

@@ -31,6 +31,10 @@ class _OneLineErrors(click.Group):
     """A user's error is one line on stderr and exit 1."""
 
     command_class = _Command
+    group_class = type  # groups below are such groups, too
+
+    def __init__(self, name: str | None = None, **settings: Any) -> None:
+        super().__init__(name, **{"context_settings": CONTEXT, **settings})
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -40,7 +44,7 @@ class _OneLineErrors(click.Group):
             ctx.exit(1)
 
 
-@click.group(cls=_OneLineErrors, context_settings=CONTEXT)
+@click.group(cls=_OneLineErrors)
 def main() -> None:
     """Look at a dataset, print the files it expects, make one."""
 

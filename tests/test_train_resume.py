@@ -184,6 +184,7 @@ def test_a_run_begun_in_what_this_machine_cannot_do_is_refused(tmp_path: Path, c
 
 def test_tensorboard_shows_what_the_log_says(tmp_path: Path, cache: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     assert train_until(tmp_path, cache, 20) is None
     run = train_until(tmp_path, cache, 0)
@@ -196,6 +197,15 @@ def test_tensorboard_shows_what_the_log_says(tmp_path: Path, cache: Path) -> Non
     tags = set(events.Tags()["scalars"])
     assert {"train/train_loss", "train/lr", "train/gradient_norm"} < tags
     assert min(event.value for event in events.Scalars("train/peak_memory_bytes")) > 1e6
+    [said] = [
+        HParamsPluginData.FromString(content).session_start_info.hparams
+        for tag, content in events.PluginTagToContent("hparams").items()
+        if tag.endswith("session_start_info")
+    ]
+    assert said["head.name"].string_value == "mlp"
+    assert said["optimizer.lr"].number_value > 0
+    reached = json.loads((run / "result.json").read_text())["metrics"]["test"]["accuracy"]
+    assert events.Scalars("result/test")[0].value == pytest.approx(reached)
 
 
 def test_killed_while_the_last_superfluous_snapshot_is_deleted(

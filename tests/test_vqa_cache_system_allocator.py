@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from pathlib import Path
 
@@ -27,7 +28,10 @@ def bytes_in_large_pages(rows: torch.Tensor) -> int:
 
 @pytest.mark.skipif(not ADVISED, reason="the kernel gives no large pages")
 def test_a_large_tensor_lies_in_large_pages() -> None:
-    rows = in_large_pages(torch.empty(64 << 20, dtype=torch.uint8)).fill_(7)
+    fresh = mmap.mmap(
+        -1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    )  # an allocator may give memory that has its pages already
+    rows = in_large_pages(torch.frombuffer(fresh, dtype=torch.uint8)).fill_(7)
     assert bytes_in_large_pages(rows) >= rows.nbytes - 2 * LARGE_PAGE
     assert int(rows[-1]) == 7
 

@@ -83,6 +83,8 @@ def train(
         try:
             result = train_and_measure(experiment, data, folder, watch)
             result["throughput"]["load_seconds"] = load_seconds
+            accuracies = {name: one["accuracy"] for name, one in result["metrics"].items()}
+            events.compare(experiment.config.identity(), accuracies)
             folder.finish(result)
         except Exception as error:
             told = users_error(error) or error

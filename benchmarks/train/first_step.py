@@ -1,11 +1,13 @@
-"""How long a run takes to its first step."""
+"""How long a run takes to its first step: what comes after `import torch`, and everything."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from statistics import median
 
 import vqa_cache
+from benchmarks.inputs.scale_cache import TEXT
 from benchmarks.measuring.processes import run_python
 from benchmarks.measuring.trainings import begin_training
 from benchmarks.train.bench import FEATURES
@@ -34,6 +36,35 @@ def first_step_seconds(cache: Path, folder: Path) -> float:
         ended, imported = map(float, run_python("-c", code).split())
         found.append(ended - began - imported)
     return round(min(found), 2)
+
+
+_UNTIL_FIRST_STEP = """
+import os, time
+from train.loop.training_loop import TrainingLoop
+step = TrainingLoop.train_step
+def first(self):
+    step(self)
+    print(time.clock_gettime(time.CLOCK_MONOTONIC), flush=True)
+    os._exit(0)
+TrainingLoop.train_step = first
+from train.__main__ import command
+command()
+"""
+
+
+def cold_start_seconds(cache: Path, folder: Path) -> float:
+    """From the start of `python -m train cosine_answers` to the end of its first step, all imports
+    among it, with the files in the page cache."""
+    experiment = ("cosine_answers", *FEATURES, f"features.answer_text={TEXT}", "baselines=off")
+    found = []
+    for number in range(STARTS):
+        runs = str(folder / f"cold-{number}")
+        began = time.clock_gettime(time.CLOCK_MONOTONIC)
+        said = run_python(
+            "-c", _UNTIL_FIRST_STEP, *experiment, "--cache", str(cache), "--runs", runs
+        )
+        found.append(float(said.splitlines()[-1]) - began)
+    return round(median(found), 2)
 
 
 def until_first_step(cache: str, folder: str, overrides: list[str]) -> None:

@@ -1,4 +1,5 @@
-"""TensorBoard events of a run: loss, learning rate, gradient norm, memory, evaluations."""
+"""TensorBoard events of a run: loss, learning rate, gradient norm, memory, evaluations; at its end
+what its table of runs (the plugin HParams) compares."""
 
 from __future__ import annotations
 
@@ -31,12 +32,36 @@ class Events:
         self._write_waiting()
         self._write(row)
 
+    def compare(self, settings: Mapping[str, Any], accuracies: Mapping[str, float | None]) -> None:
+        """What a finished run is compared by with others.
+
+        Args:
+            settings: dotted key -> value.
+            accuracies: by part.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        self._write_waiting()
+        if self._writer is None:  # the run was stopped after its last step
+            self._open(None)
+        shown = {
+            key: value if isinstance(value, bool | int | float | str) else str(value)
+            for key, value in settings.items()
+        }
+        reached = {f"result/{part}": one for part, one in accuracies.items() if one is not None}
+        for summary in hparams(shown, reached):
+            self._writer.file_writer.add_summary(summary)
+        for tag, accuracy in reached.items():
+            self._writer.add_scalar(tag, accuracy)
+
+    def _open(self, purge_step: int | None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(self.folder), purge_step=purge_step)
+
     def _write_waiting(self) -> None:
         if self._waiting is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            step = self._waiting["step"]
-            self._writer = SummaryWriter(str(self.folder), purge_step=step)
+            self._open(self._waiting["step"])
             self._write(self._waiting)
             self._waiting = None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
+import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
+_MADV_HUGEPAGE = 14  # Linux
 LARGE_PAGE = 2 << 20  # bytes
 _NEVER = 2**31 - 1  # bytes of free memory that glibc keeps: as much as an int can say
 
@@ -44,10 +46,12 @@ def in_large_pages(rows: torch.Tensor) -> torch.Tensor:
     virtual machine: longer than reading the page. Linux gives large ones where they are asked for
     (`transparent_hugepage` "madvise"), or always, or never; elsewhere nothing changes.
     """
-    advice = getattr(mmap, "MADV_HUGEPAGE", None)
-    if advice is None or rows.device.type != "cpu" or rows.nbytes < 2 * LARGE_PAGE:
+    elsewhere = sys.platform != "linux" or rows.device.type != "cpu"
+    if elsewhere or rows.nbytes < 2 * LARGE_PAGE:
         return rows
-    start = -(-rows.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    stop = (rows.data_ptr() + rows.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-    ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), advice)
+    page = os.sysconf("SC_PAGE_SIZE")
+    start = -(-rows.data_ptr() // page) * page
+    stop = (rows.data_ptr() + rows.nbytes) // page * page
+    advise = ctypes.CDLL(None).madvise
+    advise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), _MADV_HUGEPAGE)
     return rows

@@ -85,3 +85,4 @@ class Group(_Border, click.Group):
     """A command with commands below it, whose errors end here, too."""
 
     command_class = Command
+    group_class = type
