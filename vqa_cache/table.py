@@ -24,7 +24,6 @@ from vqa_cache.reading import ArrayReader, memory_of, read_all, read_array
 from vqa_cache.records.record import Record
 from vqa_cache.records.shard import SealRecord, ShardRecord
 from vqa_cache.records.table import StoredSpec
-from vqa_cache.system.allocator import in_large_pages
 from vqa_cache.withdrawals import FOLDER as WITHDRAWN
 from vqa_cache.withdrawals import withdraw
 
@@ -246,7 +245,7 @@ class Table:
                 "whose rows have one shape; take one with tap=cls, mean or grid="
             )
         _, shard, row = self._live
-        rows = in_large_pages(self._empty(len(self)))
+        rows = self._empty(len(self))
         edges = np.searchsorted(shard, np.arange(len(self.shards) + 1)).tolist()
         pieces = []
         for number, (first, last) in enumerate(pairwise(edges)):

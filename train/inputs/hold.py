@@ -22,7 +22,6 @@ from train.inputs.question_words import QuestionWords
 from train.inputs.resident import ItemRows, ResidentTable, residence
 from train.inputs.specification import Grid, Specification, Tokens, Vector, Words
 from vqa_cache.quantised import widened
-from vqa_cache.system.allocator import in_large_pages
 from vqa_cache.system.device import CPU
 from vqa_cache.table import Table
 
@@ -166,7 +165,7 @@ def _hold_positions(
     rows = ranges(first[in_training], count[in_training]).numpy()
     normaliser = _fitted(config, source, rows, width)
     tokens = replace(tokens, d=normaliser.gives(width))
-    values = in_large_pages(torch.empty((len(source), tokens.d), dtype=compute_type, device=home))
+    values = torch.empty((len(source), tokens.d), dtype=compute_type, device=home)
     for start in range(0, len(source), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         values[chunk] = normaliser(widened(source[chunk]))

@@ -17,7 +17,6 @@ from train.inputs.large.read_ahead import ReadAhead
 from train.inputs.normaliser import Normaliser, Rows, Source, chunks_of, width_of
 from train.inputs.specification import Grid, Input, Vector
 from vqa_cache.quantised import widened
-from vqa_cache.system.allocator import in_large_pages
 from vqa_cache.system.device import CPU
 from vqa_cache.system.memory import available_memory
 
@@ -105,9 +104,7 @@ class ResidentTable:
         )
 
     def _read(self, source: Source, used: Rows) -> torch.Tensor:
-        values = in_large_pages(
-            torch.empty((len(used), self.width), dtype=self.compute_type, device=self.home)
-        )
+        values = torch.empty((len(used), self.width), dtype=self.compute_type, device=self.home)
         start = 0
         for chunk in chunks_of(source, used):
             values[start : start + len(chunk)] = self._normalised(chunk)
