@@ -15,6 +15,7 @@ from torch import nn
 
 from train.errors import TrainError
 from train.export import command, write_export
+from train.loop.checkpoint import read_description
 from train.predict.__main__ import command as predict
 from train.predict.onnx_head import TOLERANCE, HeadOverRows, random_rows, write_onnx
 from train.predict.predictor import Predictor, load_trained
@@ -48,6 +49,8 @@ def test_the_command_says_where_it_is_and_predict_reads_it(
     options = ["--runs", str(answering / "runs"), "--cache", str(answering / "cache")]
     done = CliRunner().invoke(command, [run.name, str(tmp_path / "out"), *options])
     assert done.stdout == f"export: {tmp_path / 'out'}\n"
+    kept = read_description(run / "checkpoints" / "best").keys() - {"files", "answers_merged"}
+    assert kept <= read_description(tmp_path / "out").keys(), "what the model is rebuilt from"
     monkeypatch.chdir(tmp_path)
     [one, *_] = asked_of(answering, "one")
     about = ["--image", one.images[0], "--question", one.question, "--json"]
@@ -139,9 +142,7 @@ def test_a_head_that_onnx_has_not_is_one_line(answering: Path, tmp_path: Path) -
         load_trained(trained(answering, "one", "zscore")), answering / "cache"
     ).model
     model.model.head = DataDependent()
-    told = (
-        r"^--onnx: this head cannot be written as ONNX \(.*\); leave the option out, nothing else"
-    )
+    told = r"^--onnx: this head cannot be written as ONNX \(.*\); the rest of the export is"
     with pytest.raises(TrainError, match=told):
         write_onnx(model, 1.0, tmp_path / "head.onnx")
     assert not (tmp_path / "head.onnx").exists()
@@ -154,4 +155,5 @@ def test_without_its_packages_the_option_names_them(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(TrainError, match=r"^--onnx needs the packages onnx, onnxruntime, onnxscript"
                                          r": pip install 'vqa-cache\[onnx\]'$"):  # fmt: skip
-        write_onnx(Predictor.of_run(run, answering / "cache").model, 1.0, tmp_path / "head.onnx")
+        write_export(run, tmp_path / "out", answering / "cache", onnx=True)
+    assert not (tmp_path / "out").exists()

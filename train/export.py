@@ -52,20 +52,22 @@ def write_export(run: Run, folder: Path, cache: Path, *, onnx: bool = False) -> 
     from train.errors import TrainError
     from train.loop.checkpoint import load_checkpoint, save_checkpoint
     from train.loop.layout import BEST, CHECKPOINTS
-    from train.predict.onnx_head import write_onnx
+    from train.predict.onnx_head import check_packages, write_onnx
     from train.predict.predictor import Predictor
     from train.predict.sources import described
     from vqa_cache.system.durable import write_file
 
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise TrainError(f"{folder}: exists already; expected a new or empty folder")
+    if onnx:
+        check_packages()
     predictor = Predictor.of_run(run, cache)
     model, description = load_checkpoint(run.path / CHECKPOINTS / BEST)
     tensors = {"model": model}
     if predictor.sources.answer_vectors is not None:
         tensors["answers"] = {"vectors": predictor.sources.answer_vectors}
     kept = ("name", "step", "epoch", "features", "inputs", "temperature", "answers",
-            "answers_normalised", "words")  # fmt: skip
+            "answers_normalised", "answer_types", "words")  # fmt: skip
     export = {
         "run": run.path.name,
         "config": run.config.values(),

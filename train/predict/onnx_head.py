@@ -61,6 +61,15 @@ class HeadOverRows(nn.Module):
         return (logits / self.temperature).softmax(dim=1)
 
 
+def check_packages() -> None:
+    """Raises TrainError where a package is missing."""
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise TrainError(
+                f"--onnx needs the packages {', '.join(PACKAGES)}: pip install 'vqa-cache[onnx]'"
+            )
+
+
 def write_onnx(trained: TrainedModel, temperature: float, path: Path) -> None:
     """Write the head of a trained model, on the CPU and in fp32.
 
@@ -68,14 +77,9 @@ def write_onnx(trained: TrainedModel, temperature: float, path: Path) -> None:
         temperature: as `HeadOverRows`.
 
     Raises:
-        TrainError: a package is missing, the head has a part that ONNX has not, or what was written
-            gives other probabilities.
+        TrainError: the head has a part that ONNX has not, or what was written gives other
+            probabilities.
     """
-    for package in PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise TrainError(
-                f"--onnx needs the packages {', '.join(PACKAGES)}: pip install 'vqa-cache[onnx]'"
-            )
     head = HeadOverRows(trained, temperature).float().eval()
     examples = torch.export.Dim("b", min=1)
     traced = random_rows(trained.specifications, _EXAMPLES[0])
@@ -91,8 +95,8 @@ def write_onnx(trained: TrainedModel, temperature: float, path: Path) -> None:
         path.unlink(missing_ok=True)
         why = " ".join(str(error.__cause__ or error).split())[:300]
         raise TrainError(
-            f"--onnx: this head cannot be written as ONNX ({why}); leave the option out, nothing "
-            "else needs it"
+            f"--onnx: this head cannot be written as ONNX ({why}); the rest of the export is "
+            "written and needs none of it"
         ) from error
     compare(head, path, random_rows(trained.specifications, _EXAMPLES[1]))
 
@@ -111,7 +115,7 @@ def compare(head: HeadOverRows, path: Path, rows: Mapping[str, torch.Tensor]) ->
         path.unlink()
         raise TrainError(
             f"--onnx: what was written gives probabilities {difference:.2g} from the "
-            f"model's, expected at most {TOLERANCE:g}; leave the option out"
+            f"model's, expected at most {TOLERANCE:g}; the rest of the export is written"
         )
 
 
